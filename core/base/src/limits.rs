@@ -1,0 +1,136 @@
+//! Every ceiling that a peer can hit, with its reason. What is configurable takes its default from here.
+//!
+//! Units come last in the name. A new limit goes here and nowhere else: a test reads the other files for `_MAX`.
+
+use std::time::Duration;
+
+// ---- names
+
+/// An address of record; RFC 4475 §3.1.1.7 tries a user part of 1 KiB on us, keys should stay far below.
+pub const AOR_BYTES_MAX: usize = 512;
+
+// ---- SIP
+
+/// A SIP message on a stream, head and body: a page message of the largest size and its head.
+pub const SIP_MESSAGE_BYTES_MAX: usize = 65_535;
+/// The head of a SIP message: what does not fit is no request of a sane client (cut off on streams, dropped on UDP).
+pub const SIP_HEAD_BYTES_MAX: usize = 16_384;
+/// Header fields of one message, comma-joined ones counted once.
+pub const SIP_FIELDS_MAX: usize = 96;
+/// A Request-URI (RFC 3261 §21.4.12 answers 414).
+pub const SIP_URI_BYTES_MAX: usize = 1_024;
+/// Largest datagram received; above it the kernel cuts, and we drop what was cut.
+pub const DATAGRAM_BYTES_MAX: usize = 65_535;
+/// RFC 3261 §18.1.1: above this a request of our own goes by a congestion controlled transport.
+pub const DATAGRAM_REQUEST_BYTES_MAX: usize = 1_300;
+/// Max-Forwards of requests that we make, and the most that we pass on (RFC 3261 §8.1.1.6).
+pub const MAX_FORWARDS: u8 = 70;
+
+// ---- page mode
+
+/// Default of `[limits] message_bytes`: the body of a page message.
+pub const PAGE_BODY_BYTES_MAX: usize = 16_384;
+/// Default of `[deferred] messages_per_user`: letters that wait for one user.
+pub const LETTERS_PER_USER_MAX: u32 = 1_000;
+/// Default of `[deferred] bytes_per_user`: their octets together.
+pub const LETTER_BYTES_PER_USER_MAX: u64 = 4 << 20;
+/// Default of `[deferred] expiry`, seconds: how long a letter waits when its sender names no time.
+pub const LETTER_EXPIRY_S: u64 = 7 * 24 * 3_600;
+/// How long a seen message id is remembered (decisions D3).
+pub const SEEN_EXPIRY_S: u64 = 600;
+/// A receiver who is silent this long counts as away (decisions D4).
+pub const SILENCE: Duration = Duration::from_secs(10);
+/// First pause before a letter is tried again while a binding stands; doubles up to [`LETTER_RETRY_MAX`] (D4).
+pub const LETTER_RETRY_MIN: Duration = Duration::from_secs(30);
+/// Longest such pause.
+pub const LETTER_RETRY_MAX: Duration = Duration::from_secs(600);
+
+// ---- registration
+
+/// Contacts of one user.
+pub const BINDINGS_PER_USER_MAX: usize = 10;
+/// Longest binding, seconds; more is shortened (RFC 3261 §10.3 step 7).
+pub const BINDING_EXPIRY_S_MAX: u32 = 3_600 * 24;
+/// Binding when the client names no time, seconds (P2.1.2).
+pub const BINDING_EXPIRY_S_DEFAULT: u32 = 3_600;
+/// A Contact URI with its parameters.
+pub const CONTACT_BYTES_MAX: usize = 1_024;
+
+// ---- transactions
+
+/// Relayed and served transactions kept at once in all stripes; the loser is the oldest answered one.
+pub const TRANSACTIONS_MAX: usize = 4_000_000;
+/// Stripes of the transaction table: each a lock of its own.
+pub const STRIPES: usize = 64;
+
+// ---- identity
+
+/// How long a nonce serves (decisions D6).
+pub const NONCE_LIFE: Duration = Duration::from_secs(300);
+/// Nonces whose counts are remembered; who is evicted gets `stale=true`.
+pub const NONCES_MAX: usize = 65_536;
+
+// ---- actors
+
+/// Inputs that wait for one user's actor; then the sender is told 503.
+pub const USER_MAILBOX_MAX: usize = 256;
+/// Requests that wait while a user's state is loaded; then 503 (decisions D19).
+pub const LOADING_WAITERS_MAX: usize = 128;
+/// Offers that wait at a shard's nursery, in batches; then 503.
+pub const NURSERY_MAILBOX_MAX: usize = 1_024;
+/// Active users a shard; above it new ones wait for others to leave: 503.
+pub const ACTIVE_USERS_PER_SHARD_MAX: usize = 1_000_000;
+/// A user's actor with nothing to do leaves after this.
+pub const USER_IDLE: Duration = Duration::from_secs(30);
+/// The longest turn an actor should take (decisions D15); longer ones are counted and shown.
+pub const TURN_MAX: Duration = Duration::from_micros(100);
+
+// ---- connections
+
+/// Octets that wait for one connection's socket; past it the reader that caused them stops reading, and a sender that
+/// cannot stop (an actor) loses the message.
+pub const OUTBOX_BYTES_MAX: usize = 1 << 20;
+/// Connections of all listeners together: below the 20,000 files a process may commonly open.
+pub const CONNECTIONS_MAX: usize = 18_000;
+/// Connections of one source address.
+pub const CONNECTIONS_PER_SOURCE_MAX: usize = 16_000;
+/// A connection that has sent the beginning of a message has this long to send the rest of its head.
+pub const HEAD_TIME_MAX: Duration = Duration::from_secs(10);
+/// A connection over which nothing whole has ever come is closed after this.
+pub const SILENT_CONNECTION_MAX: Duration = Duration::from_secs(60);
+/// A connection that carried something is kept this long without any octet (RFC 5626 asks clients to ping sooner).
+pub const IDLE_CONNECTION_MAX: Duration = Duration::from_secs(1_800);
+/// How long we try to open a connection of our own.
+pub const DIAL_TIME_MAX: Duration = Duration::from_secs(5);
+/// Datagrams read or written by one system call.
+pub const DATAGRAM_BATCH: usize = 64;
+/// Batches read before the task yields.
+pub const BATCHES_PER_TURN: usize = 4;
+/// Datagrams that actors of one shard may leave for one socket between two flushes; the loser is the newest.
+pub const DATAGRAMS_QUEUED_MAX: usize = 65_536;
+/// Requests without credentials that one source address may send in a second before they are dropped.
+pub const CHALLENGES_PER_SOURCE_PER_S_MAX: u32 = 2_000;
+/// Source addresses whose rate is remembered; fixed memory, the least recent leaves.
+pub const SOURCES_MAX: usize = 65_536;
+
+// ---- store
+
+/// Records that one group commit takes (decisions D21).
+pub const COMMIT_BATCH_MAX: usize = 512;
+/// Commits that wait for the writer; then 503.
+pub const COMMIT_QUEUE_MAX: usize = 16_384;
+/// A commit whose outcome is not known after this counts as failed (decisions D22).
+pub const COMMIT_TIME_MAX: Duration = Duration::from_secs(10);
+/// Reads that wait for a reader thread; then 503.
+pub const READ_QUEUE_MAX: usize = 16_384;
+/// One stored value.
+pub const RECORD_BYTES_MAX: usize = 512 * 1024;
+/// Letters that a user's actor holds in memory at once.
+pub const LETTERS_IN_HAND_MAX: usize = 16;
+
+// ---- admin port
+
+/// Body of an admin request: an array of users is the largest.
+pub const ADMIN_BODY_BYTES_MAX: usize = 16 << 20;
+/// Children of one node that `/tree` names; the others are counted.
+pub const TREE_CHILDREN_SHOWN_MAX: usize = 100;
