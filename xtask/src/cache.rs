@@ -1,7 +1,14 @@
 //! What outlives a clone: one folder with the target directory and with RocksDB, shared by all clones.
+//!
+//! Sharing a target directory has a trap. Cargo names what it built by the path inside the workspace, so the `sip` of
+//! one clone is the `sip` of the next, and "fresh" if its files are older than the last build, whoever's that was.
+//! So the directory remembers its last clone; when another one comes, what was built from our own crates is forgotten
+//! ([`Cache::claim`]). Everything that comes from the registry stays.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use crate::shell::Done;
 
 /// The folders that every task works with.
 pub struct Cache {
@@ -44,6 +51,22 @@ impl Cache {
         exports
     }
 
+    /// Makes the target directory this clone's: see the head of this file.
+    pub fn claim(&self) -> Done {
+        let claim = || -> std::io::Result<()> {
+            let mark = self.target.join("clone");
+            let (owner, us) = (std::fs::read(&mark).unwrap_or_default(), self.root.as_os_str().as_encoded_bytes());
+            if owner == us {
+                return Ok(());
+            }
+            std::fs::create_dir_all(&self.target)?;
+            let manifest = std::fs::read_to_string(self.root.join("Cargo.toml"))?;
+            forget(&self.target, &members(&manifest))?;
+            std::fs::write(mark, us)
+        };
+        claim().map_err(|fault| format!("{}: {fault}", self.target.display()))
+    }
+
     /// A cargo call in the clone, with [`Cache::exports`].
     pub fn cargo(&self, arguments: &[&str]) -> Command {
         let mut command = self.bare_cargo(arguments);
@@ -58,6 +81,29 @@ impl Cache {
         command.current_dir(&self.root).args(arguments);
         command
     }
+}
+
+/// The members of the workspace; a package is called as its folder is.
+fn members(manifest: &str) -> Vec<String> {
+    let list =
+        manifest.split_once("members = [").and_then(|(_, rest)| rest.split_once(']')).map_or("", |(list, _)| list);
+    let paths = list.split('"').skip(1).step_by(2);
+    paths.map(|path| path.rsplit('/').next().unwrap_or(path).to_owned()).collect()
+}
+
+/// Without its fingerprint, cargo builds a package anew.
+fn forget(target: &Path, packages: &[String]) -> std::io::Result<()> {
+    for profile in std::fs::read_dir(target)?.flatten() {
+        let prints = std::fs::read_dir(profile.path().join(".fingerprint")).into_iter().flatten().flatten();
+        for print in prints {
+            let name = print.file_name().to_string_lossy().into_owned();
+            let is_ours = name.rsplit_once('-').is_some_and(|(package, _)| packages.iter().any(|ours| ours == package));
+            if is_ours {
+                std::fs::remove_dir_all(print.path())?;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn folder(variable: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
@@ -81,5 +127,19 @@ mod tests {
         assert_eq!(with(&[xdg, home]), Some("/b/parlour".into()));
         assert_eq!(with(&[home]), Some("/c/.cache/parlour".into()));
         assert_eq!(with(&[]), None);
+    }
+
+    #[test]
+    fn another_clone_s_crates_are_forgotten_and_the_registry_s_are_kept() {
+        let target = std::env::temp_dir().join(format!("xtask-forget-{}", std::process::id()));
+        let prints = target.join("debug/.fingerprint");
+        for print in ["sip-0011223344556677", "sip-codec-0011223344556677", "libc-0011223344556677"] {
+            std::fs::create_dir_all(prints.join(print)).unwrap();
+        }
+        forget(&target, &members("[workspace]\nmembers = [\n  \"core/proto/sip\",\n  \"net\",\n]\n")).unwrap();
+        let mut left: Vec<_> = std::fs::read_dir(&prints).unwrap().map(|e| e.unwrap().file_name()).collect();
+        left.sort();
+        std::fs::remove_dir_all(&target).unwrap();
+        assert_eq!(left, ["libc-0011223344556677", "sip-codec-0011223344556677"]);
     }
 }

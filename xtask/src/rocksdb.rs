@@ -42,6 +42,7 @@ fn compile(cache: &Cache, version: &str) -> Done {
     for hindrance in ["ROCKSDB_LIB_DIR", "ROCKSDB_STATIC", "CARGO_TARGET_DIR"] {
         cargo.env_remove(hindrance);
     }
+    cargo.env("CARGO_PROFILE_RELEASE_DEBUG", "false"); // with it the archive has 1 GB
     if shell::which("ccache").is_some() {
         cargo.env("CC", "ccache cc").env("CXX", "ccache c++");
     }

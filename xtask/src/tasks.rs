@@ -125,6 +125,7 @@ fn ready() -> Result<Cache, String> {
     let cache = Cache::find()?;
     machine::ready_to_build()?;
     rocksdb::ready(&cache)?;
+    cache.claim()?;
     Ok(cache)
 }
 
