@@ -40,8 +40,8 @@ use super::{End, Repeat, Timers, after};
 /// RFC 3261 §17.1.1.2: timer D is at least this, whatever T1 is.
 const D_LEAST: Duration = Duration::from_secs(32);
 
-/// Makes the ACK for a refusal from the INVITE and the response (RFC 3261 §17.1.1.3); nothing where the response is
-/// of no use.
+/// Makes the ACK for a refusal from the INVITE and the response (RFC 3261 §17.1.1.3), as
+/// [`acknowledge`](super::acknowledge) does; nothing where the response is of no use.
 pub type Acknowledge = fn(invite: &[u8], response: &[u8]) -> Option<Bytes>;
 
 /// What happens to it.
@@ -73,7 +73,7 @@ pub enum Output {
         /// The whole of it.
         bytes: Bytes,
     },
-    /// Send a CANCEL now, in a transaction of its own. Said once.
+    /// Send a CANCEL now, in a transaction of its own; [`cancel`](super::cancel) makes it from the INVITE. Said once.
     Cancel,
     /// It is over.
     Ended(End),
@@ -180,6 +180,11 @@ impl ClientInvite {
             | State::Accepted { .. }
             | State::Terminated => {}
         }
+    }
+
+    /// The INVITE, of which [`cancel`](super::cancel) makes the CANCEL; empty once a final answer has come.
+    pub fn invite(&self) -> &Bytes {
+        &self.invite
     }
 
     /// Whether `Ended` has been said or waits to be polled.
