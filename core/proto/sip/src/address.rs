@@ -1,6 +1,6 @@
 //! From, To, Contact, Route and their like: `"Name" <uri>;params` (RFC 3261 §20.10, §25.1 `name-addr`), and CSeq.
 
-use base::scan::{commas, decimal, is_blank, is_token};
+use base::scan::{commas, decimal, is_token};
 
 use crate::error::UriError;
 use crate::headers::Name;
@@ -189,9 +189,7 @@ impl<'a> CSeq<'a> {
 
 /// RFC 3261 §25.1 `callid`: words with perhaps one `@`; whatever it is, nothing blank or cut by commas.
 pub(crate) fn is_call_id(value: &[u8]) -> bool {
-    !value.is_empty()
-        && value.iter().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b',' | b';'))
-        && !value.iter().any(|b| is_blank(*b))
+    !value.is_empty() && value.iter().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b',' | b';'))
 }
 
 #[cfg(test)]

@@ -124,7 +124,7 @@ pub struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    /// From the start line to the end of the body, and not an octet more.
+    /// From the start line to the end of the body, and not an octet more; after a parse error all that came.
     pub fn bytes(self) -> &'a [u8] {
         &self.bytes[usize::from(self.layout.start.start)..usize::from(self.layout.body.end)]
     }

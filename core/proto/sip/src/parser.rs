@@ -55,25 +55,25 @@ pub fn parse_datagram(bytes: &[u8], layout: &mut Layout) -> Result<(), ParseErro
     }
     layout.reset(start.min(usize::from(u16::MAX)));
     if bytes.len() > usize::from(u16::MAX) {
-        return Err(fail(Flaw::MessageTooLong { bytes: bytes.len(), max: usize::from(u16::MAX) }, layout));
+        return Err(fail(Flaw::MessageTooLong { bytes: bytes.len(), max: usize::from(u16::MAX) }, layout, bytes));
     }
     if start == bytes.len() {
-        return Err(fail(Flaw::Empty, layout));
+        return Err(fail(Flaw::Empty, layout, bytes));
     }
     let head = &bytes[..bytes.len().min(start + SIP_HEAD_BYTES_MAX)];
-    let Head { end, flaw } = read_head(head, start, layout).map_err(|flaw| fail(flaw, layout))?;
+    let Head { end, flaw } = read_head(head, start, layout).map_err(|flaw| fail(flaw, layout, bytes))?;
     let Some(end) = end else {
         let cut = head.len() < bytes.len();
         let flaw = if cut { Flaw::HeadTooLong { max: SIP_HEAD_BYTES_MAX } } else { Flaw::HeadUnfinished };
-        return Err(fail(flaw, layout));
+        return Err(fail(flaw, layout, bytes));
     };
     if let Some(flaw) = flaw {
-        return Err(fail(flaw, layout));
+        return Err(fail(flaw, layout, bytes));
     }
     let have = bytes.len() - end;
     let length = layout.content_length.unwrap_or(have);
     if length > have {
-        return Err(fail(Flaw::BodyShort { declared: length, have }, layout));
+        return Err(fail(Flaw::BodyShort { declared: length, have }, layout, bytes));
     }
     layout.body = Span::new(end, end + length);
     Ok(())
@@ -96,7 +96,7 @@ pub fn parse_stream(bytes: &[u8], progress: &mut Progress, layout: &mut Layout) 
         [first, ..] if is_token(*first) => {}
         _ => {
             layout.reset(0);
-            return Err(fail(Flaw::NotSip, layout));
+            return Err(fail(Flaw::NotSip, layout, bytes));
         }
     }
     let head = &bytes[..bytes.len().min(SIP_HEAD_BYTES_MAX)];
@@ -106,24 +106,24 @@ pub fn parse_stream(bytes: &[u8], progress: &mut Progress, layout: &mut Layout) 
             return Ok(Step::More);
         }
         layout.reset(0);
-        return Err(fail(Flaw::HeadTooLong { max: SIP_HEAD_BYTES_MAX }, layout));
+        return Err(fail(Flaw::HeadTooLong { max: SIP_HEAD_BYTES_MAX }, layout, bytes));
     }
     layout.reset(0);
-    let Head { end, flaw } = read_head(head, 0, layout).map_err(|flaw| fail(flaw, layout))?;
+    let Head { end, flaw } = read_head(head, 0, layout).map_err(|flaw| fail(flaw, layout, bytes))?;
     let Some(end) = end else {
         if head.len() < SIP_HEAD_BYTES_MAX {
             *progress = Progress { searched: head.len(), needed: 0 };
             return Ok(Step::More);
         }
-        return Err(fail(Flaw::HeadTooLong { max: SIP_HEAD_BYTES_MAX }, layout));
+        return Err(fail(Flaw::HeadTooLong { max: SIP_HEAD_BYTES_MAX }, layout, bytes));
     };
     if let Some(flaw) = flaw {
-        return Err(fail(flaw, layout));
+        return Err(fail(flaw, layout, bytes));
     }
-    let length = layout.content_length.ok_or_else(|| fail(Flaw::ContentLengthMissing, layout))?;
+    let length = layout.content_length.ok_or_else(|| fail(Flaw::ContentLengthMissing, layout, bytes))?;
     let used = end.saturating_add(length);
     if used > SIP_MESSAGE_BYTES_MAX {
-        return Err(fail(Flaw::MessageTooLong { bytes: used, max: SIP_MESSAGE_BYTES_MAX }, layout));
+        return Err(fail(Flaw::MessageTooLong { bytes: used, max: SIP_MESSAGE_BYTES_MAX }, layout, bytes));
     }
     if bytes.len() < used {
         *progress = Progress { searched: 0, needed: used };
@@ -140,7 +140,10 @@ fn has_head_end(head: &[u8], searched: usize) -> bool {
     memchr::memchr_iter(b'\n', &head[from..]).any(|at| head[..=from + at].ends_with(b"\r\n\r\n"))
 }
 
-fn fail(flaw: Flaw, layout: &Layout) -> ParseError {
+/// What could be read stays in the layout; as a whole it stands for all octets that came, without a body.
+fn fail(flaw: Flaw, layout: &mut Layout, bytes: &[u8]) -> ParseError {
+    let end = bytes.len().min(usize::from(u16::MAX));
+    layout.body = Span::new(end, end);
     let answerable = layout.is_request && layout.method != Method::Ack && layout.names & Name::Via.bit() != 0;
     ParseError { flaw, answerable }
 }
@@ -292,4 +295,73 @@ fn read_field(bytes: &[u8], at: usize, end: usize, next: usize, layout: &mut Lay
         layout.content_length = Some(length);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: &[u8] = b"OPTIONS sip:a SIP/2.0\r\nVia: SIP/2.0/TCP b\r\nContent-Length: 5\r\n\r\n";
+
+    #[test]
+    fn no_octet_of_an_unfinished_message_is_searched_twice() {
+        let (mut progress, mut layout) = (Progress::default(), Layout::default());
+        for have in 1..HEAD.len() {
+            assert_eq!(parse_stream(&HEAD[..have], &mut progress, &mut layout), Ok(Step::More));
+            assert_eq!(progress, Progress { searched: have, needed: 0 }, "the end may begin in the last three octets");
+        }
+        let whole = [HEAD, b"12345rest"].concat();
+        for have in HEAD.len()..HEAD.len() + 5 {
+            assert_eq!(parse_stream(&whole[..have], &mut progress, &mut layout), Ok(Step::More));
+            assert_eq!(progress, Progress { searched: 0, needed: HEAD.len() + 5 }, "a known head is not read again");
+        }
+        assert_eq!(parse_stream(&whole, &mut progress, &mut layout), Ok(Step::Message { used: HEAD.len() + 5 }));
+        assert_eq!(progress, Progress::default());
+        assert_eq!(layout.view(&whole).body(), b"12345");
+    }
+
+    #[test]
+    fn the_start_line_is_recognised_or_refused() {
+        let read = |line: &str| {
+            let (bytes, mut layout) = ([line.as_bytes(), b"\r\n\r\n"].concat(), Layout::default());
+            let end = read_head(&bytes, 0, &mut layout).map(|head| head.end.is_some());
+            (end, layout.start_is_good, layout.version_is_good, layout.status)
+        };
+        for line in ["OPTIONS sip:a SIP/2.0", "OPTIONS sip:a sip/2.0", "!odd%Method' x:y SIP/2.0"] {
+            assert_eq!(read(line), (Ok(true), true, true, 0), "{line}");
+        }
+        for line in
+            ["OPTIONS  sip:a  SIP/2.0", "OPTIONS sip:a SIP/2.0  ", "OPTIONS sip:a b SIP/2.0", "OPTIONS  SIP/2.0"]
+        {
+            assert_eq!(read(line), (Ok(true), false, true, 0), "{line}");
+        }
+        assert_eq!(read("OPTIONS sip:a SIP/7.0"), (Ok(true), true, false, 0));
+        for line in [
+            "GET / HTTP/1.1",
+            "OPTIONS sip:a",
+            "OPTIONS SIP/2.0",
+            "OPT(IONS sip:a SIP/2.0",
+            " a SIP/2.0",
+            "OPTIONS sip:a SIP/2",
+            "A b SIP/.0",
+            "A b SIP/2.x",
+        ] {
+            assert_eq!(read(line).0, Err(Flaw::NotSip), "{line}");
+        }
+        for (line, status) in [("SIP/2.0 200 OK", 200), ("sip/2.0 100 ", 100), ("SIP/2.0 699", 699)] {
+            assert_eq!(read(line), (Ok(true), true, true, status), "{line}");
+        }
+        for line in [
+            "SIP/2.0 4294967301 b",
+            "SIP/2.0 99 x",
+            "SIP/2.0 700 x",
+            "SIP/7.0 200 OK",
+            "SIP/2.0  200 OK",
+            "SIP/2.0",
+            "SIP/2.0 20x",
+            "SIP/",
+        ] {
+            assert_eq!(read(line).0, Err(Flaw::StatusLine), "{line}");
+        }
+    }
 }

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::str::FromStr;
 
+use arrayvec::ArrayString;
 use base::aor::{Aor, AorError};
 use base::scan::decimal;
 
@@ -215,7 +216,17 @@ pub(crate) fn numeric(host: &[u8]) -> Option<IpAddr> {
     if !inner.first().is_some_and(|byte| byte.is_ascii_hexdigit() || *byte == b':') {
         return None;
     }
-    IpAddr::from_str(std::str::from_utf8(inner).ok()?).ok()
+    let text = std::str::from_utf8(inner).ok()?;
+    if let Ok(address) = IpAddr::from_str(text) {
+        return Some(address);
+    }
+    // RFC 5118 §4.10: the grammar of RFC 3261 has led people to write one colon too many before an IPv4 part.
+    let (before, behind) = text.split_once(":::")?;
+    let mut mended = ArrayString::<48>::new();
+    for part in [before, "::", behind] {
+        mended.try_push_str(part).ok()?;
+    }
+    IpAddr::from_str(&mended).ok()
 }
 
 /// RFC 3261 §25.1 `hostport` at `at`, white space allowed around the colon as in a Via: the host's place, the port,
@@ -302,4 +313,154 @@ fn units(text: &[u8]) -> impl Iterator<Item = u16> {
 /// Names without case, addresses by what they are: `[::1]` is `[0::1]`.
 fn same_host(one: &[u8], two: &[u8]) -> bool {
     one.eq_ignore_ascii_case(two) || (one.starts_with(b"[") && two.starts_with(b"[") && numeric(one) == numeric(two))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn uri(text: &str) -> Uri<'_> {
+        Uri::parse(text.as_bytes()).unwrap_or_else(|error| panic!("{text}: {error}"))
+    }
+
+    #[test]
+    fn the_parts_of_a_uri_come_apart() {
+        // RFC 3261 §19.1.3
+        let all = uri("sip:alice:secretword@atlanta.com:5070;transport=tcp;lr?subject=project%20x&priority=urgent");
+        assert_eq!((all.scheme, all.user, all.password), (Scheme::Sip, &b"alice"[..], Some(&b"secretword"[..])));
+        assert_eq!((all.host, all.port), (&b"atlanta.com"[..], Some(5070)));
+        assert_eq!((all.transport(), all.param("LR"), all.param("ttl")), (Some(&b"tcp"[..]), Some(&b""[..]), None));
+        assert_eq!(all.headers, b"subject=project%20x&priority=urgent");
+        let number = uri("sips:+1-212-555-1212:1234@gateway.com;user=phone");
+        assert_eq!(
+            (number.scheme, number.user, number.param("user")),
+            (Scheme::Sips, &b"+1-212-555-1212"[..], Some(&b"phone"[..]))
+        );
+        assert_eq!((uri("sip:atlanta.com").user, uri("sip:atlanta.com").host), (&b""[..], &b"atlanta.com"[..]));
+        // RFC 4475 §3.1.1.9: the semicolon belongs to the user part.
+        assert_eq!(uri("sip:user;par=u%40example.net@example.com").user, b"user;par=u%40example.net");
+        let tel = uri("tel:+358-555-1234567;postd=pp22");
+        assert_eq!(
+            (tel.scheme, tel.user, tel.param("postd")),
+            (Scheme::Tel, &b"+358-555-1234567"[..], Some(&b"pp22"[..]))
+        );
+        assert_eq!(uri("soap.beep://192.0.2.103:3002").scheme, Scheme::Other);
+    }
+
+    #[test]
+    fn what_is_no_uri_is_refused_with_the_reason() {
+        for (text, why) in [
+            ("", UriError::Scheme),
+            ("sip", UriError::Scheme),
+            ("sip:", UriError::Scheme),
+            ("1sip:a@b", UriError::Scheme),
+            ("<sip:a@b>", UriError::Octet),
+            ("sip:a@b; lr", UriError::Octet),
+            ("sip:a@b\r\nVia: x", UriError::Octet),
+            ("sip:@b", UriError::User),
+            ("sip:a%4@b", UriError::User),
+            ("sip:\u{e9}@b", UriError::User),
+            ("sip:a[b@c", UriError::User),
+            ("sip:a@", UriError::Host),
+            ("sip:a@;lr", UriError::Host),
+            ("sip:a@[::1", UriError::Host),
+            ("sip:a@[1.2.3.4]", UriError::Host),
+            ("sip:a@[::1]x", UriError::Host),
+            ("sip:2001:db8::10", UriError::Port),
+            ("sip:a@b c", UriError::Octet),
+            ("sip:a@b:", UriError::Port),
+            ("sip:a@b:65536", UriError::Port),
+            ("sip:a@b:x", UriError::Port),
+            ("sip:a@b;;lr", UriError::Param),
+            ("sip:a@b;=1", UriError::Param),
+            ("sip:a@b;maddr=c@d", UriError::Param),
+            ("sip:a@b;x=%zz", UriError::Escape),
+            ("tel:", UriError::Scheme),
+            ("tel:alice", UriError::User),
+            ("tel:+", UriError::User),
+        ] {
+            assert_eq!(Uri::parse(text.as_bytes()).map(|uri| uri.scheme), Err(why), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn uris_of_rfc_3261_are_equal_and_unequal_as_it_says() {
+        // RFC 3261 §19.1.4, its own examples, and RFC 4475 §3.1.1.3.
+        for (one, two) in [
+            ("sip:%61lice@atlanta.com;transport=TCP", "sip:alice@AtLanTa.CoM;Transport=tcp"),
+            ("sip:carol@chicago.com", "sip:carol@chicago.com;newparam=5"),
+            ("sip:carol@chicago.com", "sip:carol@chicago.com;security=on"),
+            ("sip:carol@chicago.com;newparam=5", "sip:carol@chicago.com;security=on"),
+            (
+                "sip:biloxi.com;transport=tcp;method=REGISTER?to=sip:bob%40biloxi.com",
+                "sip:biloxi.com;method=REGISTER;transport=tcp?to=sip:bob%40biloxi.com",
+            ),
+            (
+                "sip:alice@atlanta.com?subject=project%20x&priority=urgent",
+                "sip:alice@atlanta.com?priority=urgent&subject=project%20x",
+            ),
+            ("sip:cal%6Cer@h;%6C%72;n%61me=v%61lue%25%34%31", "sip:caller@h;lr;name=value%2541"),
+            ("sip:a@[2001:db8::1]", "sip:a@[2001:DB8:0::1]"),
+            ("tel:+1-201-555-0123", "tel:+12015550123"),
+            ("name:John_Smith", "name:John_Smith"),
+        ] {
+            assert!(uri(one).same_as(&uri(two)) && uri(two).same_as(&uri(one)), "{one} and {two} are the same");
+        }
+        for (one, two) in [
+            ("SIP:ALICE@AtLanTa.CoM;Transport=udp", "sip:alice@AtLanTa.CoM;Transport=UDP"),
+            ("sip:bob@biloxi.com", "sip:bob@biloxi.com:5060"),
+            ("sip:bob@biloxi.com", "sip:bob@biloxi.com;transport=udp"),
+            ("sip:bob@biloxi.com", "sip:bob@biloxi.com:6000;transport=tcp"),
+            ("sip:carol@chicago.com", "sip:carol@chicago.com?Subject=next%20meeting"),
+            ("sip:bob@phone21.boxesbybob.com", "sip:bob@192.0.2.4"),
+            ("sip:carol@chicago.com;security=on", "sip:carol@chicago.com;security=off"),
+            ("sip:a@b", "sips:a@b"),
+            ("sip:a@b", "sip:b"),
+            ("sip:a:x@b", "sip:a@b"),
+            ("sip:a:x@b", "sip:a:X@b"),
+            ("sip:a@b;maddr=c", "sip:a@b"),
+            ("sip:a@b;user=ip", "sip:a@b"),
+            ("sip:a@b;ttl=1", "sip:a@b"),
+            // An escaped reserved octet is not the octet: `%3B` is no semicolon.
+            ("sip:a%3Bb@c", "sip:a;b@c"),
+            ("sip:%00@c", "sip:%00%00@c"),
+            ("sip:a@h;name=value%41", "sip:a@h;name=value%2541"),
+            ("tel:+1", "tel:1"),
+            ("tel:911;phone-context=+1", "tel:911;phone-context=+44"),
+            ("tel:911;phone-context=+1", "tel:911"),
+            ("name:John", "name:john"),
+        ] {
+            assert!(!uri(one).same_as(&uri(two)) && !uri(two).same_as(&uri(one)), "{one} and {two} differ");
+        }
+    }
+
+    #[test]
+    fn a_numeric_host_is_an_address_with_a_port() {
+        for (text, addr) in [
+            ("sip:a@192.0.2.4", Some("192.0.2.4:5060")),
+            ("sip:192.0.2.4:5070", Some("192.0.2.4:5070")),
+            ("sips:a@192.0.2.4", Some("192.0.2.4:5061")),
+            ("sip:a@192.0.2.4;transport=TLS", Some("192.0.2.4:5061")),
+            ("sip:a@[2001:db8::10]:5070", Some("[2001:db8::10]:5070")),
+            // RFC 5118 §4.3: within the brackets 5070 is no port.
+            ("sip:[2001:db8::10:5070]", Some("[2001:db8::10:5070]:5060")),
+            // RFC 5118 §4.10: one colon too many is forgiven.
+            ("sip:a@[2001:db8:::192.0.2.1]", Some("[2001:db8::c000:201]:5060")),
+            ("sip:a@example.com", None),
+            ("sip:a@beef", None),
+            ("tel:+4420", None),
+        ] {
+            assert_eq!(uri(text).addr(), addr.map(|addr| addr.parse().unwrap()), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_spelling_of_one_user_is_one_address_of_record() {
+        for text in ["sip:alice@example.com", "sips:%61lice:pw@EXAMPLE.com:5061;transport=tcp?a=b"] {
+            assert_eq!(uri(text).aor().unwrap().as_str(), "sip:alice@example.com");
+        }
+        assert_eq!(uri("tel:+44-20-7946-0148").aor().unwrap().as_str(), "tel:+442079460148");
+        assert_eq!(uri("sip:example.com").aor(), Err(AorError::User));
+        assert_eq!(uri("mailto:a@b").aor(), Err(AorError::Scheme));
+    }
 }

@@ -1,6 +1,6 @@
 //! Passing messages on: what must change is spliced in, all other octets stay as they came (RFC 3261 §16.6, §16.7).
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::headers::Name;
 use crate::message::{View, top_value_end};
@@ -140,7 +140,7 @@ pub(crate) fn write_received(out: &mut Vec<u8>, value: &[u8], source: SocketAddr
         out.extend_from_slice(&value[at..params + place.name.end]);
         out.push(b'=');
         if is_received {
-            text(out, format_args!("{address}"));
+            text(out, address);
             told = true;
         } else {
             decimal(out, source.port().into());
@@ -149,7 +149,8 @@ pub(crate) fn write_received(out: &mut Vec<u8>, value: &[u8], source: SocketAddr
     }
     out.extend_from_slice(&value[at..end]);
     if !told {
-        text(out, format_args!(";received={address}"));
+        out.extend_from_slice(b";received=");
+        text(out, address);
     }
     out.extend_from_slice(&value[end..]);
 }
@@ -170,7 +171,18 @@ pub(crate) fn decimal(out: &mut Vec<u8>, number: u64) {
     out.push(b'0' + (number % 10) as u8);
 }
 
-fn text(out: &mut Vec<u8>, args: std::fmt::Arguments<'_>) {
+/// An address without brackets (RFC 5118 §4.5).
+fn text(out: &mut Vec<u8>, address: IpAddr) {
     use std::io::Write;
-    out.write_fmt(args).expect("a Vec takes all");
+    match address {
+        IpAddr::V4(address) => {
+            for (at, octet) in address.octets().into_iter().enumerate() {
+                if at > 0 {
+                    out.push(b'.');
+                }
+                decimal(out, octet.into());
+            }
+        }
+        IpAddr::V6(address) => write!(out, "{address}").expect("a Vec takes all"),
+    }
 }
