@@ -9,7 +9,7 @@ use crate::headers::Name;
 use crate::message::View;
 
 /// Status (2 octets), then lengths of reason (1), tag (2) and lines (4), then these three and the body.
-const HEAD_BYTES: usize = 9;
+const PREFIX: usize = 9;
 
 /// What an answer says that the request does not. Written again by [`Delta::write`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +50,7 @@ impl Delta {
         let tag = &tag[..tag.len().min(usize::from(u16::MAX))];
         let standard = reason == reason_phrase(status).as_bytes();
         let reason = if standard { &[] } else { &reason[..reason.len().min(usize::from(u8::MAX))] };
-        let mut packed = Vec::with_capacity(HEAD_BYTES + reason.len() + tag.len() + lines_bytes + body.len());
+        let mut packed = Vec::with_capacity(PREFIX + reason.len() + tag.len() + lines_bytes + body.len());
         packed.extend_from_slice(&status.to_be_bytes());
         packed.push(reason.len() as u8);
         packed.extend_from_slice(&(tag.len() as u16).to_be_bytes());
@@ -82,7 +82,7 @@ impl Delta {
         let packed = &self.0;
         let tag_bytes = u16::from_be_bytes([packed[3], packed[4]]);
         let lines_bytes = u32::from_be_bytes([packed[5], packed[6], packed[7], packed[8]]);
-        let (reason, rest) = packed[HEAD_BYTES..].split_at(usize::from(packed[2]));
+        let (reason, rest) = packed[PREFIX..].split_at(usize::from(packed[2]));
         let (to_tag, rest) = rest.split_at(usize::from(tag_bytes));
         let (lines, body) = rest.split_at(lines_bytes as usize);
         write_reply(out, request, &Parts { status: self.status(), reason, to_tag, lines, body }, source);
