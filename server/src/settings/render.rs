@@ -12,7 +12,7 @@ const HEAD: &str = "\
 # enough. Relative paths start at the working directory. The environment overrides the file: PARLOUR__SIP__UDP is
 # sip.udp, PARLOUR__DOMAIN is domain. `parlour check` names every fault of a file, with key and reason.
 #
-# This file is written by `parlour check --print-default`.
+# This file is written by `parlour check --defaults`.
 ";
 
 /// The text of `config/parlour.toml`.

@@ -137,7 +137,7 @@ fn unknown(path: String, place: String) -> Fault {
         // The right name in the wrong table.
         _ => match whole().find(|each| each.rsplit('.').next() == path.rsplit('.').next()) {
             Some(name) => format!("there is no such key (did you mean {name}?)"),
-            None => "there is no such key (`parlour check --print-default` shows all there are)".to_owned(),
+            None => "there is no such key (`parlour check --defaults` shows all there are)".to_owned(),
         },
     };
     Fault { place, key: path, reason }
@@ -184,7 +184,7 @@ mod tests {
             let fault = unknown(wrong.to_owned(), "x".to_owned());
             assert!(fault.reason.contains(&format!("did you mean {right}?")), "{wrong}: {}", fault.reason);
         }
-        assert!(unknown("sip.entirely_else".to_owned(), "x".to_owned()).reason.contains("--print-default"));
+        assert!(unknown("sip.entirely_else".to_owned(), "x".to_owned()).reason.contains("--defaults"));
     }
 
     #[test]

@@ -25,7 +25,7 @@ fn report(text: &str) -> String {
 fn the_example_configuration_is_the_documented_default() {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/parlour.toml");
     let there = std::fs::read_to_string(file).unwrap_or_default();
-    assert_eq!(there, render_default_config(), "write it anew: parlour check --print-default > config/parlour.toml");
+    assert_eq!(there, render_default_config(), "write it anew: parlour check --defaults > config/parlour.toml");
 }
 
 #[test]
