@@ -96,6 +96,7 @@ pub fn fuzz(arguments: &[String]) -> Done {
     std::fs::create_dir_all(&found).map_err(|fault| format!("{}: {fault}", found.display()))?;
     let mut cargo = Command::new("cargo");
     cargo.current_dir(&cache.root).args(["+nightly", "fuzz", "run", target]).args([found, known]);
+    cargo.arg("core/proto/sip/tests/rfc4475");
     cargo.env("CARGO_TARGET_DIR", cache.folder.join("fuzz-target")).arg("--").args(rest);
     shell::run(&mut cargo)
 }
