@@ -1,0 +1,22 @@
+//! What is to be done with an instant message: who it is for, who is where, whether it is passed on, kept or refused,
+//! and what its sender is told. Decisions only, one machine a file: no IO, no clock, no dice.
+//!
+//! ```text
+//! REGISTER ──> routing ──> registrar ─────────────────────────> who is where
+//! MESSAGE ───> routing ──> pager (a Delivery) ──┬─ relayed ───> the receiver's answer goes to the sender
+//!                              ▲                └─ stored ────> deferred (a Mailbox) ──> 202
+//!                              └──── one letter at a time ──────────┘     └─ delivery: which notice is owed
+//! ```
+
+pub mod deferred;
+pub mod delivery;
+pub mod entry;
+pub mod pager;
+pub mod refusal;
+pub mod registrar;
+pub mod routing;
+
+pub use deferred::Mailbox;
+pub use entry::{Entry, EntryId, Kind};
+pub use pager::Delivery;
+pub use refusal::Refusal;

@@ -1,0 +1,377 @@
+//! The rules of a REGISTER (RFC 3261 §10.3): the bindings that stand and a request give the bindings that will stand, or
+//! a refusal, all or nothing; and which of a user's bindings take instant messages.
+
+use std::net::SocketAddr;
+
+use base::limits::{BINDING_EXPIRY_S_DEFAULT, BINDING_EXPIRY_S_MAX, BINDINGS_PER_USER_MAX, CONTACT_BYTES_MAX};
+use base::{Now, scan};
+use sip::{HeaderError, Name, NameAddr, Params, Uri, View};
+
+use crate::refusal::Refusal;
+
+/// RFC 3261 §10.3 step 7: what asks for an hour or more is never too brief.
+const HOUR_S: u32 = 3_600;
+
+/// By what a contact is reached. The numbers are written to disk: they never change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Transport {
+    /// UDP.
+    Udp = 0,
+    /// TCP.
+    Tcp = 1,
+    /// TLS over TCP.
+    Tls = 2,
+    /// WebSocket (RFC 7118).
+    Ws = 3,
+    /// WebSocket over TLS.
+    Wss = 4,
+}
+
+impl Transport {
+    /// From what was written down.
+    pub fn from_code(code: u8) -> Option<Self> {
+        [Self::Udp, Self::Tcp, Self::Tls, Self::Ws, Self::Wss].into_iter().find(|one| *one as u8 == code)
+    }
+
+    /// Whether a connection carries it.
+    pub fn is_stream(self) -> bool {
+        self != Self::Udp
+    }
+}
+
+/// The way by which a REGISTER came: requests to its contact go back by it, for its NAT may know no other (decisions
+/// D5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Way {
+    /// By what.
+    pub transport: Transport,
+    /// Number of the listener that heard it.
+    pub listener: u8,
+    /// Where it came from.
+    pub source: SocketAddr,
+    /// The connection, by the number that this process gave it; it means nothing to another process.
+    pub connection: Option<u64>,
+}
+
+/// One contact of a user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Binding {
+    /// The whole URI, without brackets.
+    pub contact: String,
+    /// The other parameters of its Contact as written, feature tags among them (RFC 3840 §9), without q and expires:
+    /// empty, or a text that begins with a semicolon.
+    pub params: String,
+    /// Preference in thousandths, 1000 where none was given.
+    pub q: u16,
+    /// Call-ID of the REGISTER that made or renewed it.
+    pub call_id: String,
+    /// Number of that REGISTER's CSeq.
+    pub cseq: u32,
+    /// It ends at this second, since 1970.
+    pub expires_unix_s: u64,
+    /// By which way it is reached.
+    pub way: Way,
+    /// Values of Path, topmost first (RFC 3327).
+    pub path: Vec<String>,
+}
+
+impl Binding {
+    /// Whether its time is over.
+    pub fn is_over(&self, now: Now) -> bool {
+        crate::entry::is_over(self.expires_unix_s, now)
+    }
+
+    /// Seconds left, rounded up so that what stands is never said to be over.
+    pub fn left_s(&self, now: Now) -> u64 {
+        self.expires_unix_s.saturating_mul(1_000).saturating_sub(now.unix_ms).div_ceil(1_000)
+    }
+
+    /// Its Contact value in the 200 (RFC 3261 §10.3 step 8).
+    pub fn contact_value(&self, now: Now) -> String {
+        let q = if self.q < 1_000 { format!(";q=0.{:03}", self.q) } else { String::new() };
+        format!("<{}>{}{q};expires={}", self.contact, self.params, self.left_s(now))
+    }
+
+    /// A parameter's value without quotes, as `+sip.instance`.
+    pub fn param(&self, name: &str) -> Option<&str> {
+        std::str::from_utf8(Params::parse(self.params.as_bytes())?.get(name)?).ok()
+    }
+}
+
+/// One Contact of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Contact {
+    /// The whole URI.
+    pub uri: String,
+    /// Its parameters without q and expires, as for [`Binding::params`].
+    pub params: String,
+    /// Preference in thousandths.
+    pub q: u16,
+    /// Its own expires parameter, seconds.
+    pub expires: Option<u32>,
+}
+
+/// What the Contact fields of a request say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Contacts {
+    /// `*`: every binding.
+    Star,
+    /// These; none when the request only asks (RFC 3261 §10.2.3).
+    List(Vec<Contact>),
+}
+
+/// A REGISTER as far as its registrar cares: who may send it was decided before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegisterRequest {
+    /// Call-ID.
+    pub call_id: String,
+    /// Number of CSeq.
+    pub cseq: u32,
+    /// The Expires field, seconds; nothing when absent or malformed (RFC 3261 §20.19).
+    pub expires: Option<u32>,
+    /// What is to be bound, or taken away.
+    pub contacts: Contacts,
+    /// Values of Path.
+    pub path: Vec<String>,
+    /// By which way it came.
+    pub way: Way,
+}
+
+impl RegisterRequest {
+    /// From the request. 400 where a Contact is malformed (then nothing is changed), of which the fault is named.
+    pub fn of(request: View<'_>, way: Way) -> Result<Self, Refusal> {
+        let malformed = |error: HeaderError| {
+            let fault = sip::Fault::from(error);
+            Refusal::new(fault.status, fault.reason)
+        };
+        let contacts = match request.contacts().map_err(malformed)? {
+            sip::Contacts::Star => Contacts::Star,
+            sip::Contacts::List(list) => {
+                Contacts::List(list.iter().map(|one| Contact::of(&one)).collect::<Result<_, _>>()?)
+            }
+        };
+        Ok(Self {
+            call_id: lossy(request.call_id().map_err(malformed)?),
+            cseq: request.cseq().map_err(malformed)?.number,
+            expires: request.expires(),
+            contacts,
+            path: request.values(Name::Path).map(lossy).collect(),
+            way,
+        })
+    }
+}
+
+impl Contact {
+    fn of(written: &NameAddr<'_>) -> Result<Self, Refusal> {
+        let text = |bytes| std::str::from_utf8(bytes).map_err(|_| Refusal::new(400, "Malformed Contact"));
+        let mut params = String::new();
+        for param in written.params.iter() {
+            let name = text(param.name)?;
+            if name.eq_ignore_ascii_case("q") || name.eq_ignore_ascii_case("expires") {
+                continue;
+            }
+            params.push(';');
+            params.push_str(name);
+            if let Some(value) = param.value {
+                params.push('=');
+                params.push_str(text(value)?);
+            }
+        }
+        // RFC 3261 §10.2.1.1: an expires that cannot be read means an hour.
+        let expires = written.param("expires").map(|value| seconds(value).unwrap_or(HOUR_S));
+        Ok(Self { uri: text(written.uri)?.to_owned(), params, q: written.q().unwrap_or(1_000), expires })
+    }
+}
+
+/// Digits alone; what does not fit is the largest that does (RFC 3261 §20.19).
+fn seconds(value: &[u8]) -> Option<u32> {
+    let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+    digits.then(|| scan::decimal(value).and_then(|value| u32::try_from(value).ok()).unwrap_or(u32::MAX))
+}
+
+/// What the operator chose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rules {
+    /// Seconds where the client names no time.
+    pub expiry_default_s: u32,
+    /// Longest binding, seconds; more is shortened.
+    pub expiry_s_max: u32,
+    /// Shortest binding, seconds; less is refused with 423.
+    pub expiry_s_min: u32,
+    /// Contacts of one user.
+    pub bindings_max: usize,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            expiry_default_s: BINDING_EXPIRY_S_DEFAULT,
+            expiry_s_max: BINDING_EXPIRY_S_MAX,
+            expiry_s_min: 1,
+            bindings_max: BINDINGS_PER_USER_MAX,
+        }
+    }
+}
+
+/// What a REGISTER makes of the bindings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registered {
+    /// All that stand now: what the 200 lists, and what is to be kept before it goes out (decisions D8).
+    pub bindings: Vec<Binding>,
+    /// Whether there is anything to keep: no request that only asks changes anything.
+    pub changed: bool,
+    /// Whether a contact was bound or renewed: then the user is here, and letters are handed out.
+    pub bound: bool,
+}
+
+/// RFC 3261 §10.3, steps 6 to 8. `current` may hold bindings whose time is over: they count as gone.
+///
+/// 400: `*` with company or with another time than 0, an older request of the same call (step 7 says that it fails and
+/// leaves the status open; 500 is said there of a registrar that fails itself), a contact that is too long. 403: more
+/// contacts than a user may have. 423: shorter than the shortest.
+pub fn register(
+    current: &[Binding],
+    request: &RegisterRequest,
+    rules: &Rules,
+    now: Now,
+) -> Result<Registered, Refusal> {
+    let standing: Vec<Binding> = current.iter().filter(|binding| !binding.is_over(now)).cloned().collect();
+    match &request.contacts {
+        Contacts::Star => unbind_all(&standing, request),
+        Contacts::List(contacts) if contacts.is_empty() => {
+            Ok(Registered { bindings: standing, changed: false, bound: false })
+        }
+        Contacts::List(contacts) => bind(standing, contacts, request, rules, now),
+    }
+}
+
+/// Step 6.
+fn unbind_all(standing: &[Binding], request: &RegisterRequest) -> Result<Registered, Refusal> {
+    if request.expires != Some(0) {
+        return Err(Refusal::new(400, "Contact * Needs Expires 0"));
+    }
+    standing.iter().try_for_each(|binding| check_order(binding, request))?;
+    Ok(Registered { bindings: Vec::new(), changed: !standing.is_empty(), bound: false })
+}
+
+/// Step 7, contact by contact; the first fault leaves everything as it was.
+fn bind(
+    mut bindings: Vec<Binding>,
+    contacts: &[Contact],
+    request: &RegisterRequest,
+    rules: &Rules,
+    now: Now,
+) -> Result<Registered, Refusal> {
+    let before = bindings.clone();
+    // Bindings that this request has made or renewed: it may name one of them again.
+    let mut own: Vec<String> = Vec::new();
+    for contact in contacts {
+        let expiry_s = expiry_s(contact, request, rules)?;
+        if contact.uri.len() + contact.params.len() > CONTACT_BYTES_MAX {
+            return Err(Refusal::new(400, "Contact Too Long"));
+        }
+        let found = bindings.iter().position(|binding| same_uri(&binding.contact, &contact.uri));
+        if let Some(at) = found {
+            if !own.contains(&bindings[at].contact) {
+                check_order(&bindings[at], request)?;
+            }
+            bindings.remove(at);
+        }
+        if expiry_s > 0 {
+            own.push(contact.uri.clone());
+            let binding = Binding {
+                contact: contact.uri.clone(),
+                params: contact.params.clone(),
+                q: contact.q,
+                call_id: request.call_id.clone(),
+                cseq: request.cseq,
+                // To the second up: a binding for a second stands for one.
+                expires_unix_s: now.unix_ms.div_ceil(1_000).saturating_add(u64::from(expiry_s)),
+                way: request.way,
+                path: request.path.clone(),
+            };
+            bindings.insert(found.unwrap_or(bindings.len()), binding);
+        }
+    }
+    if bindings.len() > rules.bindings_max {
+        return Err(Refusal::new(403, "Too Many Contacts"));
+    }
+    let bound = bindings.iter().any(|binding| own.contains(&binding.contact));
+    Ok(Registered { changed: bindings != before, bindings, bound })
+}
+
+/// The contact's own time, else the request's, else the default; shortened, never lengthened.
+fn expiry_s(contact: &Contact, request: &RegisterRequest, rules: &Rules) -> Result<u32, Refusal> {
+    let asked = contact.expires.or(request.expires).unwrap_or(rules.expiry_default_s);
+    if asked > 0 && asked < HOUR_S && asked < rules.expiry_s_min {
+        return Err(Refusal { min_expires: Some(rules.expiry_s_min), ..Refusal::new(423, "Interval Too Brief") });
+    }
+    Ok(asked.min(rules.expiry_s_max))
+}
+
+/// Requests of one call take effect in the order in which they were made.
+fn check_order(binding: &Binding, request: &RegisterRequest) -> Result<(), Refusal> {
+    if binding.call_id == request.call_id && binding.cseq >= request.cseq {
+        return Err(Refusal::new(400, "CSeq Not Above The Last One Of This Call"));
+    }
+    Ok(())
+}
+
+/// RFC 3261 §19.1.4; of what is no URI we know, equality of the text.
+fn same_uri(one: &str, other: &str) -> bool {
+    one == other
+        || match (Uri::parse(one.as_bytes()), Uri::parse(other.as_bytes())) {
+            (Ok(one), Ok(other)) => one.same_as(&other),
+            _ => false,
+        }
+}
+
+fn lossy(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// How far a contact says that it takes instant messages (RFC 3840, O4.5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Support {
+    /// It shows the tag of the enabler, or the service identifier of its successor.
+    Shown,
+    /// It does not say, or names MESSAGE among its methods: a plain SIP client.
+    Plain,
+    /// It names its methods, and MESSAGE is not among them.
+    Lacking,
+}
+
+impl Support {
+    /// From the parameters of a Contact.
+    pub fn of(params: &str) -> Self {
+        let Some(params) = Params::parse(params.as_bytes()) else { return Self::Plain };
+        // RFC 3840 §9: a tag without a value means TRUE.
+        let tagged = params.get("+g.oma.sip-im").is_some_and(|value| !value.eq_ignore_ascii_case(b"FALSE"));
+        let services = params.get("+g.3gpp.icsi-ref").unwrap_or_default();
+        if tagged || scan::commas(services).any(is_messaging_service) {
+            return Self::Shown;
+        }
+        let takes = |methods: &[u8]| scan::commas(methods).any(|one| one.eq_ignore_ascii_case(b"MESSAGE"));
+        if params.get("methods").is_none_or(takes) { Self::Plain } else { Self::Lacking }
+    }
+}
+
+/// The identifiers of CPM that mean what `+g.oma.sip-im` means (O1), percent-encoded or not.
+fn is_messaging_service(identifier: &[u8]) -> bool {
+    let plain = String::from_utf8_lossy(identifier).to_ascii_lowercase().replace("%3a", ":");
+    let name = plain.strip_prefix("urn:urn-7:3gpp-service.ims.icsi.oma.cpm.");
+    matches!(name, Some("msg" | "session"))
+}
+
+/// Which of these contacts instant messages go to, as positions: those that show the tag; where none does, those that
+/// may take MESSAGE (O4.5).
+pub fn im_contacts<'a>(params: impl IntoIterator<Item = &'a str>) -> Vec<usize> {
+    let support: Vec<Support> = params.into_iter().map(Support::of).collect();
+    let wanted = if support.contains(&Support::Shown) { Support::Shown } else { Support::Plain };
+    (0..support.len()).filter(|at| support[*at] == wanted).collect()
+}
+
+#[cfg(test)]
+#[path = "registrar_tests.rs"]
+mod tests;

@@ -1,0 +1,198 @@
+//! What the registrar promises, clause by clause (RFC 3261 §10.3).
+
+use std::time::{Duration, Instant};
+
+use super::*;
+use proptest::prelude::*;
+use sip::{Layout, parse_datagram};
+
+fn now() -> Now {
+    Now { at: Instant::now(), unix_ms: 1_000_000 }
+}
+
+fn way() -> Way {
+    Way { transport: Transport::Udp, listener: 0, source: ([127, 0, 0, 1], 5070).into(), connection: None }
+}
+
+/// A REGISTER with these header lines.
+fn request(call_id: &str, cseq: u32, lines: &str) -> RegisterRequest {
+    let wire = format!(
+        "REGISTER sip:example.com SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bK1\r\nMax-Forwards: 70\r\n\
+         From: <sip:a@example.com>;tag=1\r\nTo: <sip:a@example.com>\r\nCall-ID: {call_id}\r\nCSeq: {cseq} REGISTER\r\n\
+         {lines}Content-Length: 0\r\n\r\n"
+    );
+    let mut layout = Layout::default();
+    parse_datagram(wire.as_bytes(), &mut layout).unwrap();
+    RegisterRequest::of(layout.view(wire.as_bytes()), way()).unwrap()
+}
+
+/// What stands after each of these in turn, or the first refusal.
+fn after(requests: &[(&str, u32, &str)]) -> Result<Vec<Binding>, Refusal> {
+    requests.iter().try_fold(Vec::new(), |standing, (call_id, cseq, lines)| {
+        Ok(register(&standing, &request(call_id, *cseq, lines), &Rules::default(), now())?.bindings)
+    })
+}
+
+fn shown(bindings: &[Binding]) -> Vec<String> {
+    bindings.iter().map(|binding| binding.contact_value(now())).collect()
+}
+
+const BOTH: &str = "Contact: <sip:a@h1>;expires=300;q=0.5, <sip:a@h2>;+g.oma.sip-im\r\nExpires: 200\r\n";
+
+#[test]
+fn each_contact_has_its_own_time_else_the_requests_else_the_default() {
+    let bindings = after(&[("c", 1, BOTH), ("c", 2, "m: <sip:a@h3>\r\n")]).unwrap();
+    assert_eq!(
+        shown(&bindings),
+        ["<sip:a@h1>;q=0.500;expires=300", "<sip:a@h2>;+g.oma.sip-im;expires=200", "<sip:a@h3>;expires=3600"]
+    );
+}
+
+#[test]
+fn zero_takes_one_away_and_leaves_the_others() {
+    let bindings = after(&[("c", 1, BOTH), ("c", 2, "Contact: <sip:a@H1>;expires=0\r\n")]).unwrap();
+    assert_eq!(shown(&bindings), ["<sip:a@h2>;+g.oma.sip-im;expires=200"]);
+}
+
+#[test]
+fn a_request_that_only_asks_changes_nothing() {
+    let standing = after(&[("c", 1, BOTH)]).unwrap();
+    let told = register(&standing, &request("c", 1, "Expires: 0\r\n"), &Rules::default(), now()).unwrap();
+    assert_eq!(told, Registered { bindings: standing, changed: false, bound: false });
+}
+
+#[test]
+fn a_star_takes_all_away_with_expires_0_and_only_so() {
+    let star = |lines| after(&[("c", 1, BOTH), ("c", 2, lines)]);
+    assert_eq!(star("Contact: *\r\nExpires: 0\r\n"), Ok(vec![]));
+    for lines in ["Contact: *\r\n", "Contact: *\r\nExpires: 60\r\n", "Contact: *\r\nExpires: x\r\n"] {
+        assert_eq!(star(lines).unwrap_err().status, 400, "{lines}");
+    }
+}
+
+#[test]
+fn a_star_with_company_is_a_fault_of_the_whole_request() {
+    let wire = "REGISTER sip:example.com SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bK1\r\nMax-Forwards: 70\r\n\
+        From: <sip:a@e>;tag=1\r\nTo: <sip:a@e>\r\nCall-ID: c\r\nCSeq: 1 REGISTER\r\nContact: *, <sip:a@h>\r\nExpires: 0\r\nContent-Length: 0\r\n\r\n";
+    let mut layout = Layout::default();
+    parse_datagram(wire.as_bytes(), &mut layout).unwrap();
+    assert_eq!(RegisterRequest::of(layout.view(wire.as_bytes()), way()).unwrap_err().status, 400);
+}
+
+#[test]
+fn an_older_or_equal_request_of_the_same_call_changes_nothing_and_another_call_may() {
+    for (call_id, cseq, good) in [("c", 4, false), ("c", 5, false), ("c", 6, true), ("d", 1, true)] {
+        let second = after(&[("c", 5, BOTH), (call_id, cseq, "Contact: <sip:a@h2>;expires=0, <sip:a@h9>\r\n")]);
+        assert_eq!(second.is_ok(), good, "{call_id} {cseq}");
+        let star = after(&[("c", 5, BOTH), (call_id, cseq, "Contact: *\r\nExpires: 0\r\n")]);
+        assert_eq!(star.is_ok(), good, "* {call_id} {cseq}");
+    }
+}
+
+#[test]
+fn one_contact_named_twice_in_a_request_is_bound_once_as_it_was_named_last() {
+    let bindings = after(&[("c", 1, "Contact: <sip:a@h>;expires=60\r\nContact: <sip:a@H>;expires=90\r\n")]).unwrap();
+    assert_eq!(shown(&bindings), ["<sip:a@H>;expires=90"]);
+}
+
+#[test]
+fn too_brief_is_refused_with_the_shortest_and_too_long_is_shortened() {
+    let rules = Rules { expiry_s_min: 60, expiry_s_max: 600, ..Rules::default() };
+    let bind = |expires: u32| {
+        register(&[], &request("c", 1, &format!("Contact: <sip:a@h>;expires={expires}\r\n")), &rules, now())
+    };
+    let brief = bind(59).unwrap_err();
+    assert_eq!((brief.status, brief.min_expires), (423, Some(60)));
+    assert_eq!(bind(60).unwrap().bindings[0].left_s(now()), 60);
+    assert_eq!(bind(u32::MAX).unwrap().bindings[0].left_s(now()), 600);
+    let hours = Rules { expiry_s_min: 7_200, ..Rules::default() };
+    let hour = register(&[], &request("c", 1, "Contact: <sip:a@h>\r\nExpires: 3600\r\n"), &hours, now());
+    assert_eq!(hour.unwrap().bindings.len(), 1, "an hour is never too brief");
+}
+
+#[test]
+fn an_expires_that_cannot_be_read_means_an_hour_and_one_that_does_not_fit_the_longest() {
+    for (value, left) in [("x", 3_600), ("-1", 3_600), ("99999999999", u64::from(BINDING_EXPIRY_S_MAX)), ("007", 7)] {
+        let bindings = after(&[("c", 1, &format!("Contact: <sip:a@h>;expires={value}\r\n"))]).unwrap();
+        assert_eq!(bindings[0].left_s(now()), left, "{value}");
+    }
+}
+
+#[test]
+fn a_user_has_so_many_contacts_and_no_more() {
+    let contacts = |count: usize| (0..count).map(|n| format!("Contact: <sip:a@h{n}>\r\n")).collect::<String>();
+    assert_eq!(after(&[("c", 1, &contacts(BINDINGS_PER_USER_MAX))]).unwrap().len(), BINDINGS_PER_USER_MAX);
+    assert_eq!(after(&[("c", 1, &contacts(BINDINGS_PER_USER_MAX + 1))]).unwrap_err().status, 403);
+    let long = format!("Contact: <sip:a@{}>\r\n", "h".repeat(CONTACT_BYTES_MAX));
+    assert_eq!(after(&[("c", 1, &long)]).unwrap_err().status, 400);
+}
+
+#[test]
+fn a_binding_ends_with_its_time() {
+    let standing = after(&[("c", 9, "Contact: <sip:a@h>;expires=3\r\n")]).unwrap();
+    let at = |ms| now().later(Duration::from_millis(ms));
+    assert!(!standing[0].is_over(at(2_999)) && standing[0].is_over(at(3_000)));
+    assert_eq!((standing[0].left_s(at(2_999)), standing[0].left_s(at(9_999))), (1, 0));
+    let asked = register(&standing, &request("c", 1, ""), &Rules::default(), at(3_000)).unwrap();
+    assert_eq!(asked.bindings, []);
+    let older = register(&standing, &request("c", 1, "Contact: <sip:a@h>\r\n"), &Rules::default(), at(3_000));
+    assert!(older.unwrap().bound, "what is over counts for no order");
+}
+
+#[test]
+fn way_and_path_are_kept_with_the_binding() {
+    let bindings =
+        after(&[("c", 1, "Contact: <sip:a@h>;+sip.instance=\"<urn:uuid:1>\"\r\nPath: <sip:p1;lr>,<sip:p2;lr>\r\n")])
+            .unwrap();
+    assert_eq!(bindings[0].path, ["<sip:p1;lr>", "<sip:p2;lr>"]);
+    assert_eq!((bindings[0].way, bindings[0].param("+sip.instance")), (way(), Some("<urn:uuid:1>")));
+    for transport in [Transport::Udp, Transport::Tcp, Transport::Tls, Transport::Ws, Transport::Wss] {
+        assert_eq!(Transport::from_code(transport as u8), Some(transport));
+    }
+    assert_eq!(Transport::from_code(5), None);
+}
+
+#[test]
+fn messages_go_to_contacts_that_show_the_tag_and_else_to_all_that_may_take_them() {
+    let icsi = ";+g.3gpp.icsi-ref=\"urn%3Aurn-7%3A3gpp-service.ims.icsi.mmtel,urn%3Aurn-7%3A3gpp-service.ims.icsi.oma.cpm.msg\"";
+    for (contacts, chosen) in [
+        (vec!["", ";+g.oma.sip-im", icsi, ";methods=\"INVITE\";+G.OMA.SIP-IM=\"TRUE\""], vec![1, 2, 3]),
+        (
+            vec!["", ";methods=\"INVITE,ACK\"", ";methods=\"INVITE, message\"", ";+g.oma.sip-im=\"FALSE\""],
+            vec![0, 2, 3],
+        ),
+        (vec![";methods=\"INVITE,!MESSAGE\"", ";+g.oma.sip-im.large-message;methods=\"ACK\""], vec![]),
+        (vec![";+g.3gpp.icsi-ref=\"urn%3Aurn-7%3A3gpp-service.ims.icsi.mmtel\""], vec![0]),
+        (vec![], vec![]),
+    ] {
+        assert_eq!(im_contacts(contacts.clone()), chosen, "{contacts:?}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_comes_bindings_are_few_and_different_and_a_refusal_changes_nothing(
+        steps in proptest::collection::vec(("[cd]", 0u32..6, proptest::collection::vec((0u8..14, 0u32..3), 0..5), any::<bool>()), 1..20)
+    ) {
+        let rules = Rules { bindings_max: 4, expiry_s_min: 2, ..Rules::default() };
+        let mut standing = Vec::new();
+        for (call_id, cseq, contacts, star) in steps {
+            let list = contacts.iter().map(|(n, expires)| Contact { uri: format!("sip:a@h{n}"), params: String::new(), q: 1_000, expires: Some(*expires) });
+            let contacts = if star { Contacts::Star } else { Contacts::List(list.collect()) };
+            let asked = RegisterRequest { call_id, cseq, expires: star.then_some(0), contacts, path: vec![], way: way() };
+            if let Ok(told) = register(&standing, &asked, &rules, now()) {
+                prop_assert!(told.bindings.len() <= 4);
+                prop_assert_eq!(told.changed, told.bindings != standing);
+                for (at, one) in told.bindings.iter().enumerate() {
+                    prop_assert!(told.bindings[..at].iter().all(|other| !same_uri(&other.contact, &one.contact)));
+                }
+                // RFC 3261 §10.3: an order of one call is never turned round.
+                for before in standing.iter().filter(|before: &&Binding| before.call_id == asked.call_id) {
+                    let kept = told.bindings.iter().any(|one| one == before);
+                    prop_assert!(kept || before.cseq < asked.cseq);
+                }
+                standing = told.bindings;
+            }
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! What a request is for: this house itself, one of its users, one of its services, or somebody elsewhere.
+
+use base::Aor;
+use sip::{Scheme, Uri};
+
+use crate::refusal::Refusal;
+
+/// A service of the house that has an address of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Service {
+    /// A MESSAGE to a list (RFC 5365).
+    Exploder,
+    /// An ad hoc group (RFC 5366).
+    Factory,
+    /// Letters that wait.
+    Deferred,
+    /// Stored conversations.
+    History,
+    /// From whom the house itself speaks; nobody hears there.
+    System,
+}
+
+/// What is ours.
+#[derive(Debug, Clone, Default)]
+pub struct House {
+    domains: Vec<String>,
+    addresses: Vec<String>,
+    services: Vec<(Aor, Service)>,
+}
+
+/// Where a request goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Route {
+    /// To the house itself: its domain or its address, without a user part.
+    Ours,
+    /// To an address of record of one of our domains, or to a telephone number, whether it is known or not.
+    User(Aor),
+    /// To one of our services.
+    Service(Service),
+    /// To another domain.
+    Elsewhere(String),
+}
+
+impl House {
+    /// Of these domains and these addresses of our listeners (numbers, no ports; `[::1]` with its brackets).
+    pub fn new<'a>(domains: impl IntoIterator<Item = &'a str>, addresses: impl IntoIterator<Item = &'a str>) -> Self {
+        let lower = |text: &str| text.trim_end_matches('.').to_ascii_lowercase();
+        let domains: Vec<String> = domains.into_iter().map(lower).collect();
+        let mut house = Self { domains, addresses: addresses.into_iter().map(lower).collect(), services: Vec::new() };
+        for domain in house.domains.clone() {
+            for (user, service) in [
+                ("im-exploder", Service::Exploder),
+                ("im-conf-factory", Service::Factory),
+                ("im-deferred", Service::Deferred),
+                ("im-history", Service::History),
+                ("im-system", Service::System),
+            ] {
+                if let Ok(aor) = Aor::new(user, &domain) {
+                    house.services.push((aor, service));
+                }
+            }
+        }
+        house
+    }
+
+    /// Whether this domain is served here.
+    pub fn serves(&self, domain: &str) -> bool {
+        has(&self.domains, domain.as_bytes())
+    }
+
+    /// The domains, lower case, the first one first.
+    pub fn domains(&self) -> &[String] {
+        &self.domains
+    }
+
+    /// What a Request-URI names. 416 for a scheme that nobody here knows (RFC 3261 §16.3), 400 for a user part or a
+    /// number that can be nobody's.
+    pub fn route(&self, uri: &Uri<'_>) -> Result<Route, Refusal> {
+        match uri.scheme {
+            Scheme::Other => Err(Refusal::new(416, "Unsupported URI Scheme")),
+            Scheme::Tel => {
+                Aor::tel(uri.user).map(Route::User).map_err(|_| Refusal::new(400, "Malformed Telephone Number"))
+            }
+            Scheme::Sip | Scheme::Sips => self.route_sip(uri),
+        }
+    }
+
+    fn route_sip(&self, uri: &Uri<'_>) -> Result<Route, Refusal> {
+        let domain = has(&self.domains, uri.host);
+        if uri.user.is_empty() && (domain || has(&self.addresses, uri.host)) {
+            return Ok(Route::Ours);
+        }
+        if !domain {
+            return Ok(Route::Elsewhere(String::from_utf8_lossy(uri.host).to_ascii_lowercase()));
+        }
+        let aor = Aor::from_bytes(uri.user, uri.host).map_err(|_| Refusal::new(400, "Malformed User Part"))?;
+        let service = self.services.iter().find(|(known, _)| *known == aor).map(|(_, service)| *service);
+        Ok(service.map_or(Route::User(aor), Route::Service))
+    }
+}
+
+impl Route {
+    /// The refusal that this route is as long as nobody lives there: other domains are not looked for, and services
+    /// answer what they are asked when they are built. `None` for what has a home.
+    pub fn refusal(&self) -> Option<Refusal> {
+        match self {
+            Self::Ours | Self::User(_) => None,
+            Self::Service(_) => Some(Refusal::new(404, "Service Not Available Here")),
+            Self::Elsewhere(_) => Some(Refusal::new(404, "Domain Not Served Here")),
+        }
+    }
+}
+
+/// Hosts are compared without case and without a final dot.
+fn has(known: &[String], host: &[u8]) -> bool {
+    let host = host.strip_suffix(b".").unwrap_or(host);
+    known.iter().any(|one| one.as_bytes().eq_ignore_ascii_case(host))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn house() -> House {
+        House::new(["Example.com", "two.example."], ["192.0.2.1", "[::1]"])
+    }
+
+    fn route(uri: &str) -> Result<Route, Refusal> {
+        house().route(&Uri::parse(uri.as_bytes()).unwrap())
+    }
+
+    fn user(aor: &str) -> Result<Route, Refusal> {
+        Ok(Route::User(Aor::parse(aor).unwrap()))
+    }
+
+    #[test]
+    fn without_a_user_part_it_is_for_the_house() {
+        for uri in ["sip:example.com", "sips:EXAMPLE.com.:5061;transport=tls", "sip:192.0.2.1:5060", "sip:[::1]"] {
+            assert_eq!(route(uri), Ok(Route::Ours), "{uri}");
+        }
+    }
+
+    #[test]
+    fn with_one_of_our_domains_it_is_for_a_user() {
+        assert_eq!(route("sip:%61lice@Example.COM:5080;x=y"), user("sip:alice@example.com"));
+        assert_eq!(route("sip:alice@two.example"), user("sip:alice@two.example"));
+        assert_eq!(route("tel:+44-20-7946-0148"), user("tel:+442079460148"));
+    }
+
+    #[test]
+    fn services_are_no_users_in_any_of_our_domains() {
+        assert_eq!(route("sip:im-exploder@example.com"), Ok(Route::Service(Service::Exploder)));
+        assert_eq!(route("sip:im-system@two.example"), Ok(Route::Service(Service::System)));
+        assert_eq!(route("sip:im-exploder@example.com").unwrap().refusal().unwrap().status, 404);
+    }
+
+    #[test]
+    fn all_other_hosts_are_elsewhere_and_nothing_goes_there_yet() {
+        for (uri, host) in [
+            ("sip:alice@example.org", "example.org"),
+            ("sip:alice@192.0.2.1", "192.0.2.1"),
+            ("sip:Other.example", "other.example"),
+        ] {
+            assert_eq!(route(uri), Ok(Route::Elsewhere(host.into())), "{uri}");
+            assert_eq!(route(uri).unwrap().refusal().unwrap().status, 404);
+        }
+    }
+
+    #[test]
+    fn an_unknown_scheme_is_named_as_the_fault() {
+        // RFC 3261 §16.3 step 2
+        assert_eq!(route("nobodyKnowsThisScheme:totallyopaquecontent").unwrap_err().status, 416);
+        assert_eq!(route("mailto:a@example.com").unwrap_err().status, 416);
+    }
+
+    proptest! {
+        #[test]
+        fn no_request_uri_makes_it_panic(text in "(sip|sips|tel|x):[ -~]{0,40}") {
+            if let Ok(uri) = Uri::parse(text.as_bytes()) {
+                let _ = house().route(&uri);
+            }
+        }
+    }
+}
