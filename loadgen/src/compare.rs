@@ -1,0 +1,597 @@
+//! The comparison: the blind relay, each peer and our server in turn within one round, over several rounds, the server
+//! alone on one core and the driver on the other; medians, and ratios to the relay of the same round.
+//!
+//! Absolute times on a shared machine drift; ratios within a round do not. What one unit passes through a socket is
+//! the same for all: a relayed MESSAGE and its 200 are two in and two out, so are the two transactions of a digest
+//! REGISTER; a stored letter is one in and one out, and so is a delivered one: half of a relayed one is their limit.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use crate::measure;
+use crate::plan::{Identity, Kind, Load, Plan};
+use crate::report::{Report, median};
+use crate::scenario;
+use crate::users;
+use crate::wire::Transport;
+
+/// The domain that the peers' configuration serves.
+const DOMAIN: &str = "test.invalid";
+/// How long a server may take until its port is open, and to end when it is asked to.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Job {
+    /// MESSAGEs relayed over UDP
+    PagerUdp,
+    /// The same, one under way at a time
+    PagerUdpOne,
+    /// MESSAGEs relayed over 64 TCP connections on each side
+    PagerTcp64,
+    /// The same over 4
+    PagerTcp4,
+    /// Digest REGISTERs, two transactions each
+    Register,
+    /// MESSAGEs stored for the absent, then delivered
+    Deferred,
+}
+
+/// Who is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Target {
+    /// The blind relay: the limit
+    Relay,
+    /// Kamailio without transactions
+    KamailioStateless,
+    /// Kamailio with what the job needs: transactions, or digest in memory, or msilo on SQLite
+    Kamailio,
+    /// Our server
+    Parlour,
+}
+
+/// `parlour-load compare`
+#[derive(Debug, Clone, clap::Args)]
+pub struct Options {
+    /// Our server's program
+    #[arg(long, value_name = "FILE", default_value = "target/release/parlour")]
+    pub parlour: PathBuf,
+    /// More lines of its configuration, TOML
+    #[arg(long, value_name = "TOML", default_value = "")]
+    pub parlour_config: String,
+    /// How Kamailio is started: `SCRIPT JOB PORT DIRECTORY`
+    #[arg(long, value_name = "FILE", default_value = "benches/peers/kamailio.sh")]
+    pub kamailio: PathBuf,
+    /// What is measured [default: all]
+    #[arg(long, value_enum, value_delimiter = ',')]
+    pub jobs: Vec<Job>,
+    /// Who is measured [default: all]
+    #[arg(long, value_enum, value_delimiter = ',')]
+    pub targets: Vec<Target>,
+    /// Rounds
+    #[arg(long, default_value_t = 5)]
+    pub rounds: usize,
+    /// Seconds of steady state in each
+    #[arg(long, default_value_t = 3.0)]
+    pub seconds: f64,
+    /// Users
+    #[arg(long, default_value_t = 1_000)]
+    pub users: usize,
+    /// Units under way at once
+    #[arg(long, default_value_t = 64)]
+    pub in_flight: usize,
+    /// Letters of one deferred run
+    #[arg(long, default_value_t = 30_000)]
+    pub letters: u64,
+    /// The core of the servers
+    #[arg(long, default_value_t = 0)]
+    pub server_core: usize,
+    /// The core of this process
+    #[arg(long, default_value_t = 1)]
+    pub driver_core: usize,
+    /// Where the figures go as JSON
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Where servers keep their data, on a real disk [default: a new directory below the working one, removed at the end]
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+/// One line of the table.
+#[derive(Debug, Clone, Serialize)]
+pub struct Row {
+    /// What was measured, the part of the job included.
+    pub job: String,
+    /// Of whom.
+    pub target: Target,
+    /// Microseconds of processor time a unit: the median of all rounds.
+    pub cpu_us: f64,
+    /// The median of the ratios to the relay within each round; nothing where it did not run.
+    pub ratio: Option<f64>,
+    /// Every round's figure.
+    pub rounds_us: Vec<f64>,
+    /// Units a second, the median.
+    pub per_second: f64,
+    /// Percent of its core that the server used, the median: below 95 it was not saturated.
+    pub busy_percent: f64,
+    /// Median latency, milliseconds; the median of all rounds. Of the relay's halves nothing.
+    pub p50_ms: Option<f64>,
+    /// Errors, losses and doubles in all rounds.
+    pub errors: u64,
+}
+
+/// All of it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Comparison {
+    /// The table.
+    pub rows: Vec<Row>,
+    /// What could not be run, and why.
+    pub skipped: Vec<String>,
+}
+
+/// What one run of one server gave for one row.
+#[derive(Debug, Clone, Copy)]
+struct Figure {
+    cpu_us: f64,
+    per_second: f64,
+    busy_percent: f64,
+    p50_ms: Option<f64>,
+    errors: u64,
+}
+
+type Figures = BTreeMap<(String, Target), Vec<Figure>>;
+
+/// Runs all rounds; `tell` hears of each step.
+///
+/// # Errors
+/// A program that cannot be started at all; a run that cannot be made.
+pub fn run(options: &Options, tell: impl Fn(&str)) -> Result<Comparison, scenario::RunError> {
+    let house = House::build(options)?;
+    let all_jobs = [Job::PagerUdp, Job::PagerUdpOne, Job::PagerTcp64, Job::PagerTcp4, Job::Register, Job::Deferred];
+    let all_targets = [Target::Relay, Target::KamailioStateless, Target::Kamailio, Target::Parlour];
+    let jobs = if options.jobs.is_empty() { &all_jobs[..] } else { &options.jobs };
+    let targets = if options.targets.is_empty() { &all_targets[..] } else { &options.targets };
+    let (mut figures, mut skipped) = (Figures::new(), Vec::new());
+    for round in 1..=options.rounds {
+        for &job in jobs {
+            for &target in targets.iter().filter(|target| job.concerns(**target)) {
+                if let Some(why) = house.lacks(target) {
+                    if round == 1 && !skipped.contains(&why) {
+                        tell(&why);
+                        skipped.push(why);
+                    }
+                    continue;
+                }
+                let report = house.play(job, target)?;
+                for (row, figure) in figures_of(job, target, &report) {
+                    tell(&format!(
+                        "round {round}: {row:<18} {target:<19} {:7.2} µs, {:.0}/s, {:.0} % busy, {} errors",
+                        figure.cpu_us,
+                        figure.per_second,
+                        figure.busy_percent,
+                        figure.errors,
+                        target = target.name()
+                    ));
+                    figures.entry((row, target)).or_default().push(figure);
+                }
+            }
+        }
+    }
+    Ok(Comparison { rows: rows(&figures), skipped })
+}
+
+impl Job {
+    fn concerns(self, target: Target) -> bool {
+        target != Target::KamailioStateless || matches!(self, Self::PagerUdp | Self::PagerUdpOne)
+    }
+
+    fn transport(self) -> Transport {
+        if matches!(self, Self::PagerTcp64 | Self::PagerTcp4) { Transport::Tcp } else { Transport::Udp }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::PagerUdp => "pager-udp",
+            Self::PagerUdpOne => "pager-udp-one",
+            Self::PagerTcp64 => "pager-tcp-64",
+            Self::PagerTcp4 => "pager-tcp-4",
+            Self::Register => "register",
+            Self::Deferred => "deferred",
+        }
+    }
+}
+
+impl Target {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Relay => "blind relay",
+            Self::KamailioStateless => "Kamailio stateless",
+            Self::Kamailio => "Kamailio",
+            Self::Parlour => "Parlour",
+        }
+    }
+}
+
+/// The rows of one run. What the relay passes on for one message is two letters' worth.
+fn figures_of(job: Job, target: Target, report: &Report) -> Vec<(String, Figure)> {
+    let lost = report.balance.as_ref().map_or(0, |balance| balance.missing + balance.doubled);
+    let errors = report.errors + lost + report.faults.garbled + report.faults.closed;
+    let figure = |at: usize, share: f64| {
+        let stage = report.stages.get(at)?;
+        let cost = stage.server.as_ref()?;
+        Some(Figure {
+            cpu_us: cost.cpu_us_per_unit * share,
+            per_second: stage.per_second / share,
+            busy_percent: cost.busy_percent,
+            p50_ms: stage.latency.as_ref().filter(|_| share >= 1.0).map(|latency| latency.p50_ms),
+            errors,
+        })
+    };
+    let rows = match (job, target) {
+        (Job::Deferred, Target::Relay) => vec![("stored", figure(0, 0.5)), ("delivered", figure(0, 0.5))],
+        (Job::Deferred, _) => vec![("stored", figure(0, 1.0)), ("delivered", figure(1, 1.0))],
+        _ => vec![(job.name(), figure(0, 1.0))],
+    };
+    rows.into_iter().filter_map(|(row, figure)| Some((row.to_owned(), figure?))).collect()
+}
+
+fn rows(figures: &Figures) -> Vec<Row> {
+    figures
+        .iter()
+        .map(|((job, target), all)| {
+            let middle = |of: fn(&Figure) -> f64| median(all.iter().map(of));
+            let limits = figures.get(&(job.clone(), Target::Relay));
+            let ratio =
+                limits.map(|limits| median(all.iter().zip(limits).map(|(one, limit)| one.cpu_us / limit.cpu_us)));
+            let latencies: Vec<f64> = all.iter().filter_map(|figure| figure.p50_ms).collect();
+            Row {
+                job: job.clone(),
+                target: *target,
+                cpu_us: middle(|figure| figure.cpu_us),
+                ratio,
+                rounds_us: all.iter().map(|figure| figure.cpu_us).collect(),
+                per_second: middle(|figure| figure.per_second),
+                busy_percent: middle(|figure| figure.busy_percent),
+                p50_ms: (!latencies.is_empty()).then(|| median(latencies)),
+                errors: all.iter().map(|figure| figure.errors).sum(),
+            }
+        })
+        .collect()
+}
+
+impl Comparison {
+    /// For a person.
+    pub fn text(&self) -> String {
+        let mut out = String::new();
+        // Writing to a String does not fail.
+        let _ = self.write(&mut out);
+        out
+    }
+
+    fn write(&self, out: &mut String) -> std::fmt::Result {
+        writeln!(
+            out,
+            "{:<14} {:<19} {:>9} {:>9} {:>15} {:>10} {:>7} {:>9} {:>7}",
+            "job", "server", "µs CPU", "× limit", "rounds", "a second", "busy %", "p50 ms", "errors"
+        )?;
+        for row in &self.rows {
+            let least = row.rounds_us.iter().copied().fold(f64::INFINITY, f64::min);
+            let most = row.rounds_us.iter().copied().fold(0.0, f64::max);
+            writeln!(
+                out,
+                "{:<14} {:<19} {:>9.2} {:>9} {:>15} {:>10.0} {:>7.0} {:>9} {:>7}",
+                row.job,
+                row.target.name(),
+                row.cpu_us,
+                row.ratio.map_or("–".to_owned(), |ratio| format!("{ratio:.2}")),
+                format!("{least:.2}–{most:.2}"),
+                row.per_second,
+                row.busy_percent,
+                row.p50_ms.map_or("–".to_owned(), |ms| format!("{ms:.3}")),
+                row.errors
+            )?;
+        }
+        self.skipped.iter().try_for_each(|why| writeln!(out, "{why}"))
+    }
+}
+
+/// Where the servers of a comparison live.
+struct House<'a> {
+    options: &'a Options,
+    dir: PathBuf,
+    ours: bool,
+}
+
+impl<'a> House<'a> {
+    fn build(options: &'a Options) -> io::Result<Self> {
+        let ours = options.dir.is_none();
+        let dir = options.dir.clone().unwrap_or_else(|| PathBuf::from(format!("compare-{}", std::process::id())));
+        std::fs::create_dir_all(&dir)?;
+        let house = Self { options, dir: dir.canonicalize()?, ours };
+        let wanted = options.targets.is_empty() || options.targets.contains(&Target::Parlour);
+        if wanted && house.lacks(Target::Parlour).is_none() {
+            let csv = house.dir.join("users.csv");
+            std::fs::write(&csv, users::csv(options.users, "u", DOMAIN, "secret"))?;
+            let config = house.configure(Identity::Auth, free_port()?)?;
+            let done = Command::new(&options.parlour)
+                .args(["user", "import"])
+                .arg(&csv)
+                .arg("--config")
+                .arg(&config)
+                .stdout(Stdio::null())
+                .status()?;
+            if !done.success() {
+                return Err(io::Error::other(format!("`parlour user import` ended with {done}")));
+            }
+        }
+        Ok(house)
+    }
+
+    /// Why a target cannot be run here.
+    fn lacks(&self, target: Target) -> Option<String> {
+        match target {
+            Target::Relay => None,
+            Target::Parlour => (!self.options.parlour.is_file())
+                .then(|| format!("Parlour is left out: there is no {}", self.options.parlour.display())),
+            Target::KamailioStateless | Target::Kamailio => {
+                let found = std::env::var_os("PATH").is_some_and(|path| {
+                    std::env::split_paths(&path).chain(["/usr/sbin".into()]).any(|dir| dir.join("kamailio").is_file())
+                });
+                (!found).then(|| "Kamailio is left out: it is not installed".to_owned())
+            }
+        }
+    }
+
+    /// Writes a configuration of our server; where it stands.
+    fn configure(&self, identity: Identity, port: u16) -> io::Result<PathBuf> {
+        let trusted = if identity == Identity::Trusted { "\"127.0.0.0/8\"" } else { "" };
+        let (dir, lines) = (self.dir.display(), &self.options.parlour_config);
+        let (msrp, http, admin) = (free_port()?, free_port()?, free_port()?);
+        let text = format!(
+            "domain = \"{DOMAIN}\"\ndata_dir = \"{dir}/parlour\"\n[sip]\nudp = [\"127.0.0.1:{port}\"]\n\
+             tcp = [\"127.0.0.1:{port}\"]\n[msrp]\ntcp = [\"127.0.0.1:{msrp}\"]\n[http]\nlisten = \"127.0.0.1:{http}\"\n\
+             [admin]\nlisten = \"127.0.0.1:{admin}\"\n[auth]\ntrusted_peers = [{trusted}]\n{lines}\n"
+        );
+        let path = self.dir.join("parlour.toml");
+        std::fs::write(&path, text)?;
+        Ok(path)
+    }
+
+    fn play(&self, job: Job, target: Target) -> Result<Report, scenario::RunError> {
+        let (port, receivers) = (free_port()?, free_port()?);
+        let server = self.start(job, target, port, receivers)?;
+        server.await_port(port, job.transport())?;
+        let plan = self.plan(job, target, port, receivers, server.pid());
+        scenario::run(&plan, true)
+    }
+
+    fn start(&self, job: Job, target: Target, port: u16, receivers: u16) -> io::Result<Server> {
+        let core = self.options.server_core.to_string();
+        let pinned = |program: &Path| {
+            let mut command = Command::new("taskset");
+            command.args(["-c", &core]).arg(program);
+            command
+        };
+        let command = match target {
+            Target::Relay => {
+                let kind = if job.transport() == Transport::Tcp { "--tcp" } else { "--udp" };
+                let mut command = pinned(&std::env::current_exe()?);
+                command.args(["relay", kind, "--listen", &format!("127.0.0.1:{port}")]);
+                command.args(["--to", &format!("127.0.0.1:{receivers}")]);
+                command
+            }
+            Target::Parlour => {
+                let trusted = if job == Job::Register { Identity::Auth } else { Identity::Trusted };
+                let mut command = pinned(&self.options.parlour);
+                command.arg("serve").arg("--config").arg(self.configure(trusted, port)?);
+                command
+            }
+            Target::KamailioStateless | Target::Kamailio => {
+                let (name, workers) = match (job, target) {
+                    (Job::Register, _) => ("JOB_REGISTER_MEM", "2"),
+                    // SQLite: two workers would lock each other out.
+                    (Job::Deferred, _) => ("JOB_MSILO", "1"),
+                    (_, Target::KamailioStateless) => ("JOB_RELAY_STATELESS", "2"),
+                    _ => ("JOB_RELAY_STATEFUL", "2"),
+                };
+                let dir = self.dir.join("kamailio");
+                // Letters and nonces of the round before are none of this one's.
+                let _ = std::fs::remove_dir_all(&dir);
+                std::fs::create_dir_all(&dir)?;
+                let mut command = Command::new(&self.options.kamailio);
+                command.args([name, &port.to_string()]).arg(&dir).env("CORE", &core).env("WORKERS", workers);
+                if job.transport() == Transport::Tcp {
+                    command.env("TCP", "1");
+                }
+                command
+            }
+        };
+        Server::start(command, &self.dir.join("server.log"))
+    }
+
+    fn plan(&self, job: Job, target: Target, port: u16, receivers: u16, pid: u32) -> Plan {
+        let options = self.options;
+        let here = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
+        let connections = match job {
+            Job::PagerTcp64 => 64,
+            Job::PagerTcp4 => 4,
+            _ => 1,
+        };
+        let scenario = match (job, target) {
+            (Job::Register, _) => Kind::Register,
+            (Job::Deferred, Target::Parlour | Target::Kamailio | Target::KamailioStateless) => Kind::Deferred,
+            _ => Kind::Pager,
+        };
+        Plan {
+            scenario,
+            server: here(port),
+            domain: DOMAIN.into(),
+            transport: job.transport(),
+            connections,
+            users: options.users,
+            user_prefix: "u".into(),
+            password: "secret".into(),
+            users_file: None,
+            identity: if job == Job::Register { Identity::Auth } else { Identity::Trusted },
+            reuse: false,
+            receivers_at: (target == Target::Relay).then(|| here(receivers)),
+            load: Load::InFlight(if job == Job::PagerUdpOne { 1 } else { options.in_flight }),
+            duration: Duration::from_secs_f64(options.seconds.max(0.1)),
+            warmup: Duration::from_secs(1),
+            drain: Duration::from_secs(40),
+            hold: Duration::ZERO,
+            body_bytes: 270,
+            message_bytes: 600,
+            messages: Some(options.letters),
+            kills: 0,
+            kills_delivering: 0,
+            start_command: None,
+            register_percent: 0,
+            deferred_percent: 0,
+            expires: 3_600,
+            server_pid: Some(pid),
+            core: Some(options.driver_core),
+            seed: 1,
+            pass: BTreeMap::new(),
+        }
+    }
+}
+
+impl Drop for House<'_> {
+    fn drop(&mut self) {
+        if self.ours {
+            // What is left behind is only litter.
+            let _ = std::fs::remove_dir_all(&self.dir);
+        }
+    }
+}
+
+/// A server of ours to start and end, with what it started itself.
+struct Server {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Server {
+    fn start(mut command: Command, log: &Path) -> io::Result<Self> {
+        let file = std::fs::File::create(log)?;
+        command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
+        let child = command.spawn().map_err(|error| io::Error::new(error.kind(), format!("{command:?}: {error}")))?;
+        Ok(Self { child, log: log.to_owned() })
+    }
+
+    fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until a port of loopback is open.
+    fn await_port(&self, port: u16, transport: Transport) -> io::Result<()> {
+        let begun = Instant::now();
+        while begun.elapsed() < PATIENCE {
+            if is_open(port, transport)? {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let said = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let last: Vec<&str> = said.lines().rev().take(4).collect();
+        Err(io::Error::other(format!("the server opened no port {port} within {PATIENCE:?}; its last words: {last:?}")))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let family = measure::descendants(self.pid()).unwrap_or_default();
+        let signal = |pid: u32, signal| {
+            let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+            pid.map(|pid| rustix::process::kill_process(pid, signal))
+        };
+        signal(self.pid(), rustix::process::Signal::TERM);
+        let begun = Instant::now();
+        while begun.elapsed() < PATIENCE && matches!(self.child.try_wait(), Ok(None)) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        if matches!(self.child.try_wait(), Ok(None)) {
+            // It had its time; and its children cannot outlive it.
+            for pid in family {
+                signal(pid, rustix::process::Signal::KILL);
+            }
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// Whether somebody listens on a port: without speaking to him.
+fn is_open(port: u16, transport: Transport) -> io::Result<bool> {
+    let (table, listens) = match transport {
+        Transport::Udp => ("/proc/net/udp", "07"),
+        Transport::Tcp => ("/proc/net/tcp", "0A"),
+    };
+    let suffix = format!(":{port:04X}");
+    let text = std::fs::read_to_string(table)?;
+    Ok(text.lines().skip(1).any(|line| {
+        let mut cells = line.split_whitespace().skip(1);
+        cells.next().is_some_and(|local| local.ends_with(&suffix)) && cells.nth(1) == Some(listens)
+    }))
+}
+
+/// A port that is free for both transports.
+fn free_port() -> io::Result<u16> {
+    for _ in 0..100 {
+        let probe = UdpSocket::bind("127.0.0.1:0")?;
+        let port = probe.local_addr()?.port();
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    Err(io::ErrorKind::AddrInUse.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figure(cpu_us: f64) -> Figure {
+        Figure { cpu_us, per_second: 1e6 / cpu_us, busy_percent: 99.0, p50_ms: Some(0.5), errors: 1 }
+    }
+
+    #[test]
+    fn ratios_are_taken_within_a_round_and_medians_over_the_rounds() {
+        // The machine was twice as slow in the second round: absolute times say little, ratios say it all.
+        let all = |us: [f64; 3]| us.into_iter().map(figure).collect::<Vec<_>>();
+        let figures = Figures::from([
+            (("pager-udp".to_owned(), Target::Relay), all([7.0, 14.0, 7.2])),
+            (("pager-udp".to_owned(), Target::Parlour), all([8.4, 16.8, 8.64])),
+        ]);
+        let rows = rows(&figures);
+        let ours = rows.iter().find(|row| row.target == Target::Parlour).unwrap();
+        assert!((ours.ratio.unwrap() - 1.2).abs() < 1e-9);
+        assert!((ours.cpu_us - 8.64).abs() < 1e-9);
+        assert_eq!((ours.errors, ours.rounds_us.len()), (3, 3));
+        let text = Comparison { rows, skipped: vec!["Kamailio is left out".into()] }.text();
+        assert!(text.contains("1.20") && text.contains("8.40–16.80") && text.contains("left out"), "{text}");
+    }
+
+    #[test]
+    fn an_open_port_is_seen_without_speaking_to_it() {
+        let port = free_port().unwrap();
+        for transport in [Transport::Udp, Transport::Tcp] {
+            assert!(!is_open(port, transport).unwrap());
+        }
+        let _udp = UdpSocket::bind(("127.0.0.1", port)).unwrap();
+        let _tcp = TcpListener::bind(("127.0.0.1", port)).unwrap();
+        for transport in [Transport::Udp, Transport::Tcp] {
+            assert!(is_open(port, transport).unwrap());
+        }
+    }
+}

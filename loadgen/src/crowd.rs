@@ -1,0 +1,384 @@
+//! The crowd: many user agents in one thread, seen by scenarios as errands that end and letters that arrive.
+//!
+//! It registers, writes, answers challenges and what it is sent, and repeats what is lost. A scenario begins errands
+//! and reads [`Event`]s; it never sees SIP.
+
+use std::hash::Hasher;
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use sip::digest::{Answer, Challenge, Ha1};
+use sip::{Method, Name, Reply, View};
+
+use crate::flight::{Errand, Flight, Flights, Timed};
+use crate::mmsg::Peer;
+use crate::plan::{Identity, Kind, Plan};
+use crate::users::{self, Login, User};
+use crate::wire::{Faults, Link, Listener, Post, Transport, Wire};
+use crate::wording::{Numbers, Wording};
+
+/// Challenges that one errand answers: the first, and one more when its nonce was over.
+const ANSWERS: u8 = 2;
+/// The status of an errand that nobody answered.
+pub const NO_ANSWER: u16 = 0;
+
+/// What happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// An errand ended.
+    Done {
+        /// Which.
+        errand: Errand,
+        /// How: a final status, or [`NO_ANSWER`].
+        status: u16,
+        /// When it should have begun.
+        due_ns: u64,
+        /// When it ended.
+        at_ns: u64,
+    },
+    /// A message arrived at a receiver (and was answered 200).
+    Letter {
+        /// The number in its body.
+        number: u64,
+        /// Its identity: Call-ID, CSeq and From tag, hashed (decisions D3).
+        identity: u64,
+    },
+}
+
+/// What the crowd counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Counts {
+    /// Requests sent again because no answer came.
+    pub repeated: u64,
+    /// Challenges answered.
+    pub challenges: u64,
+    /// Answers that belong to nothing under way: late or doubled ones.
+    pub strays: u64,
+    /// Messages that carry no number of this run.
+    pub foreign: u64,
+}
+
+/// All users, their links and their requests under way.
+pub struct Crowd {
+    wire: Wire,
+    desk: Desk,
+}
+
+/// Everything but the sockets.
+struct Desk {
+    begun: Instant,
+    users: Vec<User>,
+    flights: Flights,
+    wording: Wording,
+    server: Peer,
+    callers: Vec<Link>,
+    identity: Identity,
+    reuse: bool,
+    expires: u32,
+    credentials: Vec<u8>,
+    dice: Dice,
+    events: Vec<Event>,
+    counts: Counts,
+    requests: u64,
+}
+
+impl Crowd {
+    /// Opens the links of a plan and places the users on them. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// Sockets and connections that cannot be opened; users that cannot be read.
+    pub fn gather(plan: &Plan) -> io::Result<Self> {
+        let mut users = users::of(plan)?;
+        if users.len() < 2 {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "at least two users are needed"));
+        }
+        let mut wire = Wire::new(plan.transport)?;
+        let mut wording = Wording::new(&plan.domain, plan.transport, plan.body_bytes);
+        let here = SocketAddr::new(local_ip(plan.server)?, 0);
+        let mut open = |wire: &mut Wire, at: SocketAddr| {
+            let link = wire.open(plan.server, at)?;
+            wording.add_link(link, wire.local(link)?);
+            io::Result::Ok(link)
+        };
+        let receivers = match (plan.receivers_at, plan.scenario, plan.transport) {
+            (Some(at), _, Transport::Udp) => vec![open(&mut wire, at)?],
+            (Some(at), _, Transport::Tcp) => {
+                wire.listen(at)?;
+                vec![0]
+            }
+            (None, Kind::Idle, Transport::Tcp) => {
+                (0..users.len()).map(|_| open(&mut wire, here)).collect::<io::Result<_>>()?
+            }
+            (None, ..) => (0..plan.connections).map(|_| open(&mut wire, here)).collect::<io::Result<_>>()?,
+        };
+        let callers = (0..plan.connections).map(|_| open(&mut wire, here)).collect::<io::Result<Vec<_>>>()?;
+        for (at, user) in users.iter_mut().enumerate() {
+            // Towards a blind relay REGISTERs too must come from the caller's side.
+            user.link =
+                if plan.receivers_at.is_some() { callers[at % callers.len()] } else { receivers[at % receivers.len()] };
+        }
+        wording.pad_to(plan.message_bytes, &users[0], &users[users.len() / 2], callers[0]);
+        let desk = Desk {
+            begun: Instant::now(),
+            users,
+            flights: Flights::new(plan.transport == Transport::Tcp),
+            wording,
+            server: Peer::of(plan.server),
+            callers,
+            identity: plan.identity,
+            reuse: plan.reuse,
+            expires: plan.expires,
+            credentials: Vec::new(),
+            dice: Dice::new(plan.seed),
+            events: Vec::new(),
+            counts: Counts::default(),
+            requests: 0,
+        };
+        Ok(Self { wire, desk })
+    }
+
+    /// Nanoseconds since the crowd was gathered.
+    pub fn now_ns(&self) -> u64 {
+        self.desk.now_ns()
+    }
+
+    /// How many users there are.
+    pub fn size(&self) -> u32 {
+        u32::try_from(self.desk.users.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Errands under way.
+    pub fn under_way(&self) -> usize {
+        self.desk.flights.under_way()
+    }
+
+    /// The seeded dice: who writes to whom, when the server is killed.
+    pub fn dice(&mut self) -> &mut Dice {
+        &mut self.desk.dice
+    }
+
+    /// What was counted.
+    pub fn counts(&self) -> Counts {
+        self.desk.counts
+    }
+
+    /// What the sockets met.
+    pub fn faults(&self) -> Faults {
+        self.wire.faults()
+    }
+
+    /// Begins an errand that was due at some moment.
+    pub fn begin(&mut self, errand: Errand, due_ns: u64) {
+        let now_ns = self.desk.now_ns();
+        self.desk.begin(errand, due_ns, 0, now_ns, self.wire.post());
+    }
+
+    /// A REGISTER with the plan's time.
+    pub fn register(&mut self, user: u32, due_ns: u64) {
+        self.begin(Errand::Register { user, expires: self.desk.expires }, due_ns);
+    }
+
+    /// One turn of sockets and timers, at most until `until_ns`; sleeps when there is nothing to do. What happened is
+    /// appended to `events`.
+    ///
+    /// # Errors
+    /// Those of our own sockets.
+    pub fn turn(&mut self, until_ns: u64, events: &mut Vec<Event>) -> io::Result<()> {
+        let now_ns = self.desk.now_ns();
+        self.desk.fire(now_ns, self.wire.post());
+        let wake_ns = self.desk.flights.next_ns().map_or(until_ns, |timer| timer.min(until_ns));
+        self.wire.turn(Duration::from_nanos(wake_ns.saturating_sub(now_ns)), &mut self.desk)?;
+        events.append(&mut self.desk.events);
+        Ok(())
+    }
+}
+
+impl Listener for Desk {
+    fn hear(&mut self, link: Link, from: Peer, message: View<'_>, post: &mut Post) {
+        if message.is_request() {
+            self.asked(link, from, message, post);
+        } else {
+            self.answered(message, post);
+        }
+    }
+}
+
+impl Desk {
+    fn now_ns(&self) -> u64 {
+        u64::try_from(self.begun.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn begin(&mut self, errand: Errand, due_ns: u64, answered: u8, now_ns: u64, post: &mut Post) {
+        self.credentials.clear();
+        let (link, cseq, number) = match errand {
+            Errand::Register { user, .. } => {
+                let one = &mut self.users[user as usize];
+                one.registers += 1;
+                if answered > 0 || self.reuse {
+                    one.credentials(b"REGISTER", &format!("sip:{}", self.wording.domain()), &mut self.credentials);
+                }
+                (one.link, one.registers, u64::from(user))
+            }
+            Errand::Message { from, to, number } => {
+                let uri = self.users[to as usize].aor.clone();
+                self.users[from as usize].credentials(b"MESSAGE", uri.as_str(), &mut self.credentials);
+                let link = self.callers[from as usize % self.callers.len()];
+                // RFC 3261 §22.2: with credentials it is a new request, one higher.
+                (link, 1 + u32::from(answered), number)
+            }
+        };
+        self.requests += 1;
+        let (wording, users, credentials) = (&self.wording, &self.users, &self.credentials);
+        let flight = Flight { errand, due_ns, cseq, answered, link };
+        let text = self.flights.begin(flight, now_ns, |ticket, text| {
+            let numbers = Numbers { ticket, cseq, number };
+            match errand {
+                Errand::Register { user, expires } => {
+                    wording.register(text, &users[user as usize], expires, &numbers, credentials);
+                }
+                Errand::Message { from, to, .. } => {
+                    let (from, to) = (&users[from as usize], &users[to as usize]);
+                    wording.message(text, from, to, link, &numbers, credentials);
+                }
+            }
+        });
+        post.write(link, self.server, |out| out.extend_from_slice(text));
+    }
+
+    fn fire(&mut self, now_ns: u64, post: &mut Post) {
+        let (events, counts, server) = (&mut self.events, &mut self.counts, self.server);
+        self.flights.fire(now_ns, |timed| match timed {
+            Timed::Repeat(text, link) => {
+                counts.repeated += 1;
+                post.write(link, server, |out| out.extend_from_slice(text));
+            }
+            Timed::Over(flight) => events.push(Event::Done {
+                errand: flight.errand,
+                status: NO_ANSWER,
+                due_ns: flight.due_ns,
+                at_ns: now_ns,
+            }),
+        });
+    }
+
+    /// A request to one of us: answered 200, whatever it is.
+    fn asked(&mut self, link: Link, from: Peer, message: View<'_>, post: &mut Post) {
+        let method = message.method();
+        if method == Method::Ack {
+            return;
+        }
+        let reply = Reply { status: 200, to_tag: "callee", source: from.address(), ..Reply::default() };
+        post.write(link, from, |out| sip::reply(out, message, &reply));
+        if method == Method::Message {
+            match self.wording.letter(message.body()) {
+                Some(number) => self.events.push(Event::Letter { number, identity: identity(message) }),
+                None => self.counts.foreign += 1,
+            }
+        }
+    }
+
+    fn answered(&mut self, message: View<'_>, post: &mut Post) {
+        let status = message.status();
+        let branch = message.top_via().ok().and_then(|via| via.branch());
+        let Some(ticket) = branch.and_then(|branch| self.wording.ticket(branch)) else {
+            self.counts.strays += 1;
+            return;
+        };
+        if status < 200 {
+            return;
+        }
+        let Some(Flight { errand, due_ns, answered, .. }) = self.flights.end(ticket) else {
+            self.counts.strays += 1;
+            return;
+        };
+        let at_ns = self.now_ns();
+        let challenged = matches!(status, 401 | 407) && self.identity == Identity::Auth && answered < ANSWERS;
+        if challenged && self.learn(errand, status, message) {
+            self.counts.challenges += 1;
+            self.begin(errand, due_ns, answered + 1, at_ns, post);
+        } else {
+            self.events.push(Event::Done { errand, status, due_ns, at_ns });
+        }
+    }
+
+    /// Keeps a challenge; whether it can be answered.
+    fn learn(&mut self, errand: Errand, status: u16, message: View<'_>) -> bool {
+        let user = match errand {
+            Errand::Register { user, .. } => user,
+            Errand::Message { from, .. } => from,
+        };
+        let user = &mut self.users[user as usize];
+        let (asked, header) = if status == 401 {
+            (Name::WwwAuthenticate, "Authorization")
+        } else {
+            (Name::ProxyAuthenticate, "Proxy-Authorization")
+        };
+        let (Some(password), Ok(challenge)) = (&user.password, Challenge::first_known(message.values(asked))) else {
+            return false;
+        };
+        let challenge = challenge.into_owned();
+        let known = user.login.as_ref().filter(|login| login.challenge.realm == challenge.realm).map(|login| login.ha1);
+        let ha1 = known.unwrap_or_else(|| Ha1::of(user.aor.user(), &challenge.realm, password));
+        user.login = Some(Box::new(Login { challenge, ha1, header, nc: 0 }));
+        true
+    }
+}
+
+impl User {
+    /// Appends a header line that answers the last challenge once more; nothing before the first one.
+    fn credentials(&mut self, method: &[u8], uri: &str, out: &mut Vec<u8>) {
+        let Some(login) = self.login.as_mut() else { return };
+        login.nc += 1;
+        out.extend_from_slice(login.header.as_bytes());
+        out.extend_from_slice(b": ");
+        // What a chosen-plaintext attacker may do to the generator is of no account: any text serves.
+        let answer = Answer { user: self.aor.user(), ha1: &login.ha1, method, uri, nc: login.nc, cnonce: "0a4f113b" };
+        login.challenge.write_answer(out, &answer);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// What tells a repeat from a second message (decisions D3).
+fn identity(message: View<'_>) -> u64 {
+    let mut hash = std::hash::DefaultHasher::new();
+    hash.write(message.call_id().unwrap_or_default());
+    hash.write_u8(0);
+    hash.write_u32(message.cseq().map_or(0, |cseq| cseq.number));
+    hash.write(message.from().ok().and_then(|from| from.tag()).unwrap_or_default());
+    hash.finish()
+}
+
+/// Our address on the way to a server.
+fn local_ip(server: SocketAddr) -> io::Result<IpAddr> {
+    let any = if server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    let probe = UdpSocket::bind(any)?;
+    probe.connect(server)?;
+    Ok(probe.local_addr()?.ip())
+}
+
+/// A small seeded generator (SplitMix64): the same seed pairs the same users.
+pub struct Dice(u64);
+
+impl Dice {
+    /// With a seed.
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// A number below `sides`, which is at least 1.
+    pub fn below(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % sides.max(1)
+    }
+
+    /// Two different ones of a crowd.
+    pub fn pair(&mut self, size: u32) -> (u32, u32) {
+        let from = self.below(u64::from(size));
+        let to = (from + 1 + self.below(u64::from(size.saturating_sub(1)))) % u64::from(size.max(1));
+        (u32::try_from(from).unwrap_or(0), u32::try_from(to).unwrap_or(0))
+    }
+}

@@ -1,0 +1,29 @@
+//! The crowd outside: load scenarios, measurement, comparison.
+//!
+//! ```text
+//! plan ──> scenario ──errands──> crowd ──texts──> wire ══ sockets ══> the server under test
+//!              │ <────events──────┘ <──messages──┘
+//!              ├──> ledger   who was promised what, and what came
+//!              └──> watch    what it cost (/proc), how long it took ──> report
+//! ```
+//!
+//! One thread does all of it, so that the driver costs no more than the blind [`relay`] that sets the limit. A
+//! scenario knows no SIP, the wire knows no scenario.
+
+pub mod compare;
+pub mod crowd;
+pub mod datagrams;
+pub mod flight;
+pub mod ledger;
+pub mod measure;
+pub mod mmsg;
+pub mod pace;
+pub mod plan;
+pub mod relay;
+pub mod report;
+pub mod scenario;
+pub mod stream;
+pub mod users;
+pub mod watch;
+pub mod wire;
+pub mod wording;

@@ -1,0 +1,117 @@
+//! `parlour-load`: drives this server or any other SIP server, and says what it cost.
+#![allow(clippy::print_stdout, clippy::print_stderr)] // a program for a terminal
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use clap::{ArgGroup, Parser, Subcommand};
+use loadgen::{compare, datagrams, plan, relay, scenario, stream, users};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Load generator and benchmark driver for SIP instant messaging.
+#[derive(Parser)]
+#[command(name = "parlour-load", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Play one scenario; exit status 0 only when every mark holds
+    Run {
+        #[command(flatten)]
+        options: Box<plan::Options>,
+        /// No progress bar
+        #[arg(long)]
+        quiet: bool,
+    },
+    /// Print users as CSV lines for `parlour user import`
+    Users {
+        /// How many
+        #[arg(long, default_value_t = 1_000)]
+        count: usize,
+        /// What stands before the number
+        #[arg(long, default_value = "u")]
+        user_prefix: String,
+        /// Their domain
+        #[arg(long, default_value = "example.com")]
+        domain: String,
+        /// Everybody's password
+        #[arg(long, default_value = "secret")]
+        password: String,
+    },
+    /// Copy datagrams or connections and look at nothing, until killed: the limit
+    #[command(group(ArgGroup::new("transport").required(true)))]
+    Relay {
+        /// Datagrams
+        #[arg(long, group = "transport")]
+        udp: bool,
+        /// Connections
+        #[arg(long, group = "transport")]
+        tcp: bool,
+        /// Where callers speak to it
+        #[arg(long, value_name = "HOST:PORT")]
+        listen: SocketAddr,
+        /// Where the receivers are
+        #[arg(long, value_name = "HOST:PORT")]
+        to: SocketAddr,
+    },
+    /// Blind relay, Kamailio and Parlour in turn, in rounds: processor time a unit, and its ratio to the relay's
+    Compare(compare::Options),
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err((status, text)) => {
+            eprintln!("parlour-load: {text}");
+            ExitCode::from(status)
+        }
+    }
+}
+
+/// Whether the thing asked for succeeded; or the exit status and why.
+fn run(command: Command) -> Result<bool, (u8, String)> {
+    fn failed(error: impl ToString) -> (u8, String) {
+        (1, error.to_string())
+    }
+    match command {
+        Command::Run { options, quiet } => {
+            let json = options.json.clone();
+            let plan = options.resolve().map_err(|faults| (2, faults.to_string()))?;
+            let report = scenario::run(&plan, quiet).map_err(failed)?;
+            print!("{}", report.text());
+            if let Some(path) = json {
+                let text = serde_json::to_string_pretty(&report).map_err(failed)?;
+                std::fs::write(&path, text + "\n").map_err(|error| failed(format!("{}: {error}", path.display())))?;
+            }
+            Ok(report.passed)
+        }
+        Command::Users { count, user_prefix, domain, password } => {
+            print!("{}", users::csv(count, &user_prefix, &domain, &password));
+            Ok(true)
+        }
+        Command::Relay { udp, listen, to, .. } => {
+            let bound = |error| failed(format!("{listen}: {error}"));
+            if udp {
+                relay::udp(&datagrams::bind(listen).map_err(bound)?, to).map_err(failed)?;
+            } else {
+                relay::tcp(&stream::listener(listen).map_err(bound)?, to).map_err(failed)?;
+            }
+            Ok(true)
+        }
+        Command::Compare(options) => {
+            let comparison = compare::run(&options, |line| eprintln!("{line}")).map_err(failed)?;
+            print!("{}", comparison.text());
+            if let Some(path) = &options.json {
+                let text = serde_json::to_string_pretty(&comparison).map_err(failed)?;
+                std::fs::write(path, text + "\n").map_err(|error| failed(format!("{}: {error}", path.display())))?;
+            }
+            Ok(true)
+        }
+    }
+}

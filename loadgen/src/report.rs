@@ -1,0 +1,369 @@
+//! What a run came to: as text for a person, as JSON for a script, and whether its marks hold.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use crate::crowd::Counts;
+use crate::ledger::Balance;
+use crate::measure::Spent;
+use crate::plan::{Kind, Load, Plan};
+use crate::wire::Faults;
+
+/// Threads that a cost names.
+const NAMED: usize = 6;
+/// What memory may grow by, beside the percentage, before a soak is not flat: pools and caches that fill slowly.
+const SLACK_BYTES: f64 = 4.0 * 1_048_576.0;
+
+/// A whole run.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// Whether every mark holds.
+    pub passed: bool,
+    /// What was done.
+    pub plan: Plan,
+    /// The parts of the run that were measured.
+    pub stages: Vec<Stage>,
+    /// Final statuses of all errands of the scenario itself; `none` is no answer.
+    pub statuses: BTreeMap<String, u64>,
+    /// Those of them that should not have been.
+    pub errors: u64,
+    /// What was promised and what came.
+    pub balance: Option<Balance>,
+    /// The server's memory.
+    pub memory: Memory,
+    /// What the crowd counted.
+    pub counts: Counts,
+    /// What the sockets met.
+    pub faults: Faults,
+    /// What happened on the way.
+    pub notes: Vec<String>,
+    /// What was to hold.
+    pub marks: Vec<Mark>,
+}
+
+/// One measured part.
+#[derive(Debug, Clone, Serialize)]
+pub struct Stage {
+    /// Its name.
+    pub name: &'static str,
+    /// What one unit is.
+    pub unit: &'static str,
+    /// Units that ended in it.
+    pub units: u64,
+    /// How long it was.
+    pub seconds: f64,
+    /// Units a second.
+    pub per_second: f64,
+    /// From when a unit was due until it ended.
+    pub latency: Option<Latency>,
+    /// Of the server and its children.
+    pub server: Option<Cost>,
+    /// Of this process.
+    pub driver: Cost,
+}
+
+/// Latency, milliseconds.
+#[derive(Debug, Clone, Serialize)]
+#[allow(missing_docs)] // the names say it
+pub struct Latency {
+    pub mean_ms: f64,
+    pub p50_ms: f64,
+    pub p90_ms: f64,
+    pub p99_ms: f64,
+    pub p999_ms: f64,
+    pub max_ms: f64,
+}
+
+impl Latency {
+    /// Of a histogram of nanoseconds.
+    pub fn of(histogram: &Histogram<u64>) -> Self {
+        let at = |quantile| histogram.value_at_quantile(quantile) as f64 / 1e6;
+        Self {
+            mean_ms: histogram.mean() / 1e6,
+            p50_ms: at(0.5),
+            p90_ms: at(0.9),
+            p99_ms: at(0.99),
+            p999_ms: at(0.999),
+            max_ms: histogram.max() as f64 / 1e6,
+        }
+    }
+}
+
+/// Processor time.
+#[derive(Debug, Clone, Serialize)]
+pub struct Cost {
+    /// Microseconds a unit.
+    pub cpu_us_per_unit: f64,
+    /// Percent of one core.
+    pub busy_percent: f64,
+    /// The dearest threads, by name: microseconds a unit.
+    pub threads: Vec<(String, f64)>,
+}
+
+impl Cost {
+    /// Of what was spent on so many units.
+    pub fn of(spent: &Spent, units: u64, seconds: f64) -> Self {
+        let each = |ns: u64| ns as f64 / 1e3 / units.max(1) as f64;
+        Self {
+            cpu_us_per_unit: each(spent.cpu_ns),
+            busy_percent: spent.cpu_ns as f64 / 1e7 / seconds.max(1e-9),
+            threads: spent.by_name.iter().take(NAMED).map(|(name, ns)| (name.clone(), each(*ns))).collect(),
+        }
+    }
+}
+
+/// One look at the server's memory.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Sample {
+    /// Seconds since the run began.
+    pub at_s: f64,
+    /// Resident octets.
+    pub rss_bytes: u64,
+}
+
+/// The server's memory over a run.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Memory {
+    /// At most one a second.
+    pub samples: Vec<Sample>,
+    /// Octets for one registered user who does nothing.
+    pub bytes_per_user: Option<f64>,
+    /// Octets for one transaction that is kept for its timer.
+    pub bytes_per_transaction: Option<f64>,
+}
+
+impl Memory {
+    /// Percent by which the median of the last fifth lies above that of the second fifth (the first one fills pools,
+    /// caches and timers), beyond a slack of 4 MiB. Nothing with fewer than ten samples.
+    pub fn growth_percent(&self) -> Option<f64> {
+        let fifth = self.samples.len() / 5;
+        if fifth < 2 {
+            return None;
+        }
+        let (early, late) = (&self.samples[fifth..2 * fifth], &self.samples[self.samples.len() - fifth..]);
+        let (early, late) = (median(early.iter().map(bytes)), median(late.iter().map(bytes)));
+        Some((late - early - SLACK_BYTES).max(0.0) * 100.0 / early.max(1.0))
+    }
+}
+
+fn bytes(sample: &Sample) -> f64 {
+    sample.rss_bytes as f64
+}
+
+/// The middle of some figures, of an even number the mean of the two middle ones; of none 0.
+pub fn median(figures: impl IntoIterator<Item = f64>) -> f64 {
+    let mut sorted: Vec<f64> = figures.into_iter().collect();
+    sorted.sort_by(f64::total_cmp);
+    match sorted.len() {
+        0 => 0.0,
+        n if n % 2 == 1 => sorted[n / 2],
+        n => f64::midpoint(sorted[n / 2 - 1], sorted[n / 2]),
+    }
+}
+
+/// One thing that was to hold.
+#[derive(Debug, Clone, Serialize)]
+pub struct Mark {
+    /// Its key in `[pass]`.
+    pub key: String,
+    /// What was asked for.
+    pub limit: f64,
+    /// What was found; nothing where it was not measured, which does not pass.
+    pub found: Option<f64>,
+    /// Whether it holds.
+    pub holds: bool,
+}
+
+impl Report {
+    /// Of a plan, before anything happened.
+    pub fn new(plan: &Plan) -> Self {
+        Self {
+            passed: false,
+            plan: plan.clone(),
+            stages: Vec::new(),
+            statuses: BTreeMap::new(),
+            errors: 0,
+            balance: None,
+            memory: Memory::default(),
+            counts: Counts::default(),
+            faults: Faults::default(),
+            notes: Vec::new(),
+            marks: Vec::new(),
+        }
+    }
+
+    /// Compares what was found with the marks of the plan and those that are always asked for.
+    pub fn judge(&mut self) {
+        let mut asked: BTreeMap<String, f64> = BTreeMap::from([("errors_max".to_owned(), 0.0)]);
+        if self.balance.is_some() {
+            asked.insert("missing_max".into(), 0.0);
+            asked.insert("doubled_max".into(), 0.0);
+        }
+        if matches!(self.plan.load, Load::Rate(_)) && !self.stages.is_empty() && self.plan.scenario != Kind::Kill {
+            asked.insert("rate_percent_min".into(), 95.0);
+        }
+        if self.plan.scenario == Kind::Mixed && self.plan.server_pid.is_some() {
+            asked.insert("rss_growth_percent_max".into(), 5.0);
+        }
+        asked.extend(self.plan.pass.clone());
+        self.marks = asked
+            .into_iter()
+            .map(|(key, limit)| {
+                let found = self.found(&key);
+                let holds =
+                    found.is_some_and(|found| if key.ends_with("_min") { found >= limit } else { found <= limit });
+                Mark { key, limit, found, holds }
+            })
+            .collect();
+        self.passed = self.marks.iter().all(|mark| mark.holds);
+    }
+
+    fn found(&self, key: &str) -> Option<f64> {
+        let first = self.stages.first();
+        let latency = first.and_then(|stage| stage.latency.as_ref());
+        let server_cost = |stage: Option<&Stage>| Some(stage?.server.as_ref()?.cpu_us_per_unit);
+        match key {
+            "errors_max" => Some((self.errors + self.faults.garbled + self.faults.closed) as f64),
+            "missing_max" => self.balance.as_ref().map(|balance| balance.missing as f64),
+            "doubled_max" => self.balance.as_ref().map(|balance| balance.doubled as f64),
+            "p50_ms_max" => latency.map(|latency| latency.p50_ms),
+            "p99_ms_max" => latency.map(|latency| latency.p99_ms),
+            "p999_ms_max" => latency.map(|latency| latency.p999_ms),
+            "rate_percent_min" => match self.plan.load {
+                Load::Rate(rate) => first.map(|stage| stage.per_second * 100.0 / rate),
+                Load::InFlight(_) => None,
+            },
+            "cpu_us_max" => server_cost(first),
+            "delivery_cpu_us_max" => server_cost(self.stages.iter().find(|stage| stage.name == "deliver")),
+            "rss_growth_percent_max" => self.memory.growth_percent(),
+            "rss_bytes_per_user_max" => self.memory.bytes_per_user,
+            "rss_bytes_per_transaction_max" => self.memory.bytes_per_transaction,
+            _ => None,
+        }
+    }
+
+    /// For a person.
+    pub fn text(&self) -> String {
+        let mut out = String::new();
+        // Writing to a String does not fail.
+        let _ = self.write(&mut out);
+        out
+    }
+
+    fn write(&self, out: &mut String) -> std::fmt::Result {
+        let plan = &self.plan;
+        let load = match plan.load {
+            Load::Rate(rate) => format!("{rate} a second by the clock"),
+            Load::InFlight(n) => format!("{n} under way at once"),
+        };
+        writeln!(
+            out,
+            "{:?} towards {} over {}, {} link(s) each way, {load}",
+            plan.scenario,
+            plan.server,
+            plan.transport.in_via(),
+            plan.connections
+        )?;
+        for stage in &self.stages {
+            writeln!(
+                out,
+                "\n{}: {} × {} in {:.2} s = {:.0}/s",
+                stage.name, stage.units, stage.unit, stage.seconds, stage.per_second
+            )?;
+            if let Some(cost) = &stage.server {
+                writeln!(
+                    out,
+                    "  server  {:8.2} µs CPU a unit, {:.0} % of a core",
+                    cost.cpu_us_per_unit, cost.busy_percent
+                )?;
+                for (name, us) in &cost.threads {
+                    writeln!(out, "          {us:8.2} µs {name}")?;
+                }
+            }
+            let driver = &stage.driver;
+            writeln!(
+                out,
+                "  driver  {:8.2} µs CPU a unit, {:.0} % of a core",
+                driver.cpu_us_per_unit, driver.busy_percent
+            )?;
+            if let Some(l) = &stage.latency {
+                writeln!(
+                    out,
+                    "  latency p50 {:.3} ms, p90 {:.3}, p99 {:.3}, p99.9 {:.3}, max {:.3}, mean {:.3}",
+                    l.p50_ms, l.p90_ms, l.p99_ms, l.p999_ms, l.max_ms, l.mean_ms
+                )?;
+            }
+        }
+        self.write_counts(out)?;
+        writeln!(out)?;
+        for mark in &self.marks {
+            let verdict = if mark.holds { "holds" } else { "FAILS" };
+            match mark.found {
+                Some(found) => writeln!(out, "{verdict}  {} {} (found {found:.3})", mark.key, mark.limit)?,
+                None => writeln!(out, "{verdict}  {} {} (not measured)", mark.key, mark.limit)?,
+            }
+        }
+        writeln!(out, "{}", if self.passed { "passed" } else { "FAILED" })
+    }
+
+    fn write_counts(&self, out: &mut String) -> std::fmt::Result {
+        let statuses: Vec<String> = self.statuses.iter().map(|(status, count)| format!("{status}: {count}")).collect();
+        writeln!(out, "\nstatuses {}; errors {}", statuses.join(", "), self.errors)?;
+        let (counts, faults) = (&self.counts, &self.faults);
+        writeln!(
+            out,
+            "repeated {}, challenges answered {}, stray answers {}, foreign messages {}, garbled {}, not sent {}, \
+             connections lost {}",
+            counts.repeated,
+            counts.challenges,
+            counts.strays,
+            counts.foreign,
+            faults.garbled,
+            faults.unsent,
+            faults.closed
+        )?;
+        if let Some(balance) = &self.balance {
+            writeln!(
+                out,
+                "accepted {}, delivered {}, missing {}, doubled {} (merged repeats {}, delivered without a promise {})",
+                balance.accepted,
+                balance.delivered,
+                balance.missing,
+                balance.doubled,
+                balance.repeats,
+                balance.unpromised
+            )?;
+            if !balance.missing_numbers.is_empty() {
+                writeln!(out, "missing, the first: {:?}", balance.missing_numbers)?;
+            }
+        }
+        let mib = |bytes: u64| bytes as f64 / 1_048_576.0;
+        if let [first, .., last] = &self.memory.samples[..] {
+            let most = self.memory.samples.iter().map(|sample| sample.rss_bytes).max().unwrap_or(0);
+            write!(
+                out,
+                "server RSS {:.1} MiB at first, {:.1} at last, {:.1} at most",
+                mib(first.rss_bytes),
+                mib(last.rss_bytes),
+                mib(most)
+            )?;
+            match self.memory.growth_percent() {
+                Some(growth) => writeln!(out, "; grown by {growth:.1} %")?,
+                None => writeln!(out)?,
+            }
+        }
+        if let Some(bytes) = self.memory.bytes_per_user {
+            writeln!(out, "{bytes:.0} octets of RSS for an idle registered user")?;
+        }
+        if let Some(bytes) = self.memory.bytes_per_transaction {
+            writeln!(out, "{bytes:.0} octets of RSS for a kept transaction")?;
+        }
+        for note in &self.notes {
+            writeln!(out, "{note}")?;
+        }
+        Ok(())
+    }
+}
