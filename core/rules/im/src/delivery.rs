@@ -4,9 +4,10 @@
 //! when `negative-delivery` was, and only after it had answered 2xx itself. It never says `delivered`: a 2xx from the
 //! receiver's side proves no delivery. Never two notices of one kind, never one about a notice.
 
+use base::mime::MediaType;
 use base::{Aor, Now};
 use body::imdn::{Kind, Notice, Status};
-use body::{Asked, Wants};
+use body::{Asked, Cpim, Wants};
 use bytes::Bytes;
 
 use crate::entry::{self, Entry, EntryId};
@@ -37,6 +38,13 @@ pub fn owed(wants: Wants, fate: Fate) -> (Option<Owed>, Wants) {
         Fate::Failed => (Wants::NEGATIVE_DELIVERY, Owed { kind: Kind::Delivery, status: Status::Failed }),
     };
     (wants.contains(flag).then_some(owed), wants - flag)
+}
+
+/// What a stored message asked for, read again from its body; `wants` is what was written down with it ([`owed`]).
+pub fn asked_again(content_type: &str, body: &[u8], wants: Wants) -> Option<Asked> {
+    let is_envelope = MediaType::parse(content_type.as_bytes()).is_some_and(|kind| kind.is("message/cpim"));
+    let asked = if is_envelope { Asked::of(&Cpim::parse(body).ok()?) } else { None };
+    asked.map(|asked| Asked { wants, ..asked })
 }
 
 /// Whom a notice is about, and who says it.
@@ -91,7 +99,6 @@ pub fn notice(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use body::Cpim;
     use body::imdn::Told;
 
     const STORED: Owed = Owed { kind: Kind::Processing, status: Status::Stored };
@@ -124,6 +131,16 @@ mod tests {
             let kinds: std::collections::HashSet<_> = told.iter().collect();
             assert_eq!(kinds.len(), told.len(), "{told:?}");
         }
+    }
+
+    #[test]
+    fn what_a_letter_still_wants_to_hear_is_what_was_written_down() {
+        let body = b"To: <sip:b@c>\r\nNS: i <urn:ietf:params:imdn>\r\ni.Message-ID: m\r\n\
+            i.Disposition-Notification: processing, negative-delivery\r\n\r\nContent-Type: text/plain\r\n\r\nhi";
+        let (told, left) = owed(Wants::PROCESSING | Wants::NEGATIVE_DELIVERY, Fate::Stored);
+        let asked = asked_again("Message/CPIM", body, left).unwrap();
+        assert_eq!((told, asked.wants, asked.message_id.as_str()), (Some(STORED), Wants::NEGATIVE_DELIVERY, "m"));
+        assert_eq!(asked_again("text/plain", body, left), None);
     }
 
     #[test]
