@@ -42,9 +42,11 @@ const EXCEPTIONS: [(&str, &str, &str); 4] = [
 /// Words that stand where they may not.
 pub fn faults(files: &[File]) -> Vec<String> {
     let mut faults = Vec::new();
+    let for_tests: Vec<String> = files.iter().flat_map(|file| source::test_modules(&file.path, &file.text)).collect();
     for file in files {
         let code = source::code(&file.text);
-        let is_test = file.path.contains("/tests/") && !file.path.starts_with("tests/");
+        let is_folder = file.path.contains("/tests/") && !file.path.starts_with("tests/");
+        let is_test = is_folder || for_tests.contains(&file.path);
         for ban in BANS.iter().filter(|ban| ban.rooms.iter().any(|room| file.path.starts_with(room))) {
             let everywhere = ban.rooms == [""];
             if is_test && !everywhere {
@@ -92,6 +94,8 @@ mod tests {
             ),
             file("core/proto/sip/tests/c.rs", "std::fs::read(path)"),
             file("net/src/b.rs", "use std::net::TcpStream;"),
+            file("core/rules/im/src/d.rs", "#[cfg(test)]\nmod d_tests;"),
+            file("core/rules/im/src/d_tests.rs", "fn now() { Instant::now(); }"),
         ];
         assert_eq!(faults(&good), Vec::<String>::new());
     }

@@ -12,7 +12,30 @@ pub fn code(text: &str) -> String {
 
 /// Code up to the file's own test module.
 pub fn shipped(code: &str) -> &str {
-    code.find("#[cfg(test)]\nmod ").map_or(code, |at| &code[..at])
+    let modules = code.match_indices("#[cfg(test)]\nmod ");
+    let is_inline = |at: usize| code[at..].lines().nth(1).is_some_and(|line| line.contains('{'));
+    modules.map(|(at, _)| at).find(|at| is_inline(*at)).map_or(code, |at| &code[..at])
+}
+
+/// Paths of the modules that this file declares for its tests alone: `#[cfg(test)] mod world;`, with or without
+/// `#[path = "…"]`.
+pub fn test_modules(path: &str, text: &str) -> Vec<String> {
+    let (folder, file) = path.rsplit_once('/').unwrap_or(("", path));
+    let stem = file.trim_end_matches(".rs");
+    let mut lines = text.lines().map(str::trim);
+    let mut found = Vec::new();
+    while lines.any(|line| line == "#[cfg(test)]") {
+        let next = lines.next().unwrap_or_default();
+        let named = next.strip_prefix("#[path = \"").and_then(|rest| rest.strip_suffix("\"]"));
+        let declaration = if named.is_some() { lines.next().unwrap_or_default() } else { next };
+        let Some(name) = declaration.strip_suffix(';').and_then(|line| line.split("mod ").nth(1)) else { continue };
+        match named {
+            Some(named) => found.push(format!("{folder}/{named}")),
+            // Which of the two it is, the file system knows; one of them is there.
+            None => found.extend([format!("{folder}/{name}.rs"), format!("{folder}/{stem}/{name}.rs")]),
+        }
+    }
+    found
 }
 
 /// Where `word` stands in `code` as a word of its own: numbers of lines, from 1.
@@ -139,6 +162,14 @@ mod tests {
         assert!(has_word("unsafe { }", "unsafe") && has_word("(std::fs::read)", "std::fs"));
         assert!(!has_word("unsafe_code", "unsafe") && !has_word("_todo!", "todo!"));
         assert_eq!(lines_with("a\nb a\n", "a"), [1, 2]);
+    }
+
+    #[test]
+    fn modules_for_tests_are_known_by_their_declaration() {
+        let text = "mod a;\n#[cfg(test)]\nmod world;\n#[cfg(test)]\n#[path = \"b_tests.rs\"]\nmod tests;\n#[cfg(test)]\nmod c {}\n";
+        let wanted = ["core/x/src/world.rs", "core/x/src/machine/world.rs", "core/x/src/b_tests.rs"];
+        assert_eq!(test_modules("core/x/src/machine.rs", text), wanted);
+        assert!(shipped(text).ends_with("mod tests;\n"), "{}", shipped(text));
     }
 
     #[test]
