@@ -1,1 +1,27 @@
-//! (soon)
+//! What lives: the supervision tree, one living thing a file, and the tables that actors write and every shard reads.
+//!
+//! The data plane ([`router`], [`transactions`], [`reach`], [`outbox`]) knows no socket; the control plane ([`user`],
+//! [`nursery`], [`supervise`]) takes no message that the tables can decide alone. Both meet in [`message`] and [`turn`].
+
+pub mod config;
+pub mod hop;
+pub mod house;
+pub mod keeper;
+pub mod message;
+pub mod metrics;
+pub mod node;
+pub mod nursery;
+pub mod outbox;
+pub mod reach;
+pub mod registry;
+pub mod router;
+pub mod sources;
+pub mod supervise;
+pub mod sweeper;
+pub mod transactions;
+pub mod tree;
+pub mod turn;
+pub mod user;
+
+pub use config::Config;
+pub use house::House;

@@ -109,7 +109,7 @@ pub const BATCHES_PER_TURN: usize = 4;
 /// Datagrams that actors of one shard may leave for one socket between two flushes; the loser is the newest.
 pub const DATAGRAMS_QUEUED_MAX: usize = 65_536;
 /// Requests without credentials that one source address may send in a second before they are dropped.
-pub const CHALLENGES_PER_SOURCE_PER_S_MAX: u32 = 2_000;
+pub const CHALLENGES_PER_SOURCE_PER_S_MAX: u32 = 10_000;
 /// Source addresses whose rate is remembered; fixed memory, the least recent leaves.
 pub const SOURCES_MAX: usize = 65_536;
 

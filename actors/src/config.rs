@@ -1,0 +1,132 @@
+//! What the actors and the data plane are told. `server` fills it from the configuration file.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use base::limits;
+use sip::digest::Algorithm;
+
+/// One SIP listener, as it names itself.
+#[derive(Clone, Debug)]
+pub struct ListenerName {
+    /// `host:port` of our Via headers.
+    pub sent_by: String,
+}
+
+/// A network: an address and how many of its first bits count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// Any address of it.
+    pub address: IpAddr,
+    /// 0 to 32 or 128.
+    pub bits: u8,
+}
+
+impl Network {
+    /// Whether an address belongs to it.
+    pub fn has(&self, address: IpAddr) -> bool {
+        let bits = |ip: IpAddr| match ip.to_canonical() {
+            IpAddr::V4(ip) => (u128::from(ip.to_bits()) << 96, 32),
+            IpAddr::V6(ip) => (ip.to_bits(), 128),
+        };
+        let ((own, width), (other, others)) = (bits(self.address), bits(address));
+        let counted = u32::from(self.bits).min(width);
+        width == others && (counted == 0 || (own ^ other) >> (128 - counted) == 0)
+    }
+}
+
+/// Settings of the living part of the house.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The domains that are ours, lower case; the first is the default.
+    pub domains: Vec<String>,
+    /// The Digest realm; nothing: the user's own domain.
+    pub realm: Option<String>,
+    /// Algorithms of the challenges, in this order.
+    pub algorithms: Vec<Algorithm>,
+    /// Networks whose requests are not challenged (decisions D7).
+    pub trusted: Vec<Network>,
+    /// Our UDP listeners, by their number.
+    pub udp: Vec<ListenerName>,
+    /// How we name ourselves on connections.
+    pub tcp: ListenerName,
+    /// Actors' shards: arbiters, one a core.
+    pub shards: usize,
+    /// Largest body of a page message, octets; 413 above.
+    pub message_bytes: usize,
+    /// Contacts of one user.
+    pub bindings_per_user: usize,
+    /// Shortest binding, seconds; 423 below.
+    pub binding_expiry_s_min: u32,
+    /// Longest binding, seconds; more is shortened.
+    pub binding_expiry_s_max: u32,
+    /// Letters that wait for one user.
+    pub letters_per_user: u32,
+    /// Their octets together.
+    pub letter_bytes_per_user: u64,
+    /// How long a letter waits when its sender names no time, and the longest that one may ask for, seconds.
+    pub letter_expiry_s: u64,
+    /// A receiver who is silent this long counts as away.
+    pub silence: Duration,
+    /// A user's actor with nothing to do leaves after this.
+    pub user_idle: Duration,
+    /// Requests without credentials that one source may send in a second; 0: no limit.
+    pub challenges_per_source: u32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            domains: vec!["example.com".into()],
+            realm: None,
+            algorithms: vec![Algorithm::Sha256, Algorithm::Md5],
+            trusted: Vec::new(),
+            udp: vec![ListenerName { sent_by: "127.0.0.1:5060".into() }],
+            tcp: ListenerName { sent_by: "127.0.0.1:5060".into() },
+            shards: 1,
+            message_bytes: limits::PAGE_BODY_BYTES_MAX,
+            bindings_per_user: limits::BINDINGS_PER_USER_MAX,
+            binding_expiry_s_min: 1,
+            binding_expiry_s_max: limits::BINDING_EXPIRY_S_MAX,
+            letters_per_user: limits::LETTERS_PER_USER_MAX,
+            letter_bytes_per_user: limits::LETTER_BYTES_PER_USER_MAX,
+            letter_expiry_s: limits::LETTER_EXPIRY_S,
+            silence: limits::SILENCE,
+            user_idle: limits::USER_IDLE,
+            challenges_per_source: limits::CHALLENGES_PER_SOURCE_PER_S_MAX,
+        }
+    }
+}
+
+impl Config {
+    /// The Digest realm of a domain.
+    pub fn realm_of<'a>(&'a self, domain: &'a str) -> &'a str {
+        self.realm.as_deref().unwrap_or(domain)
+    }
+
+    /// Whether a domain is ours.
+    pub fn is_ours(&self, domain: &str) -> bool {
+        self.domains.iter().any(|own| own == domain)
+    }
+
+    /// Whether an address is not challenged.
+    pub fn trusts(&self, address: IpAddr) -> bool {
+        self.trusted.iter().any(|network| network.has(address))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_has_the_addresses_that_share_its_first_bits() {
+        let net = |text: &str, bits| Network { address: text.parse().unwrap(), bits };
+        let has = |net: Network, text: &str| net.has(text.parse().unwrap());
+        assert!(has(net("10.0.0.0", 8), "10.255.3.4") && !has(net("10.0.0.0", 8), "11.0.0.1"));
+        assert!(has(net("127.0.0.7", 32), "127.0.0.7") && !has(net("127.0.0.7", 32), "127.0.0.6"));
+        assert!(has(net("127.0.0.7", 32), "::ffff:127.0.0.7"), "a mapped address is the address");
+        assert!(has(net("2001:db8::", 32), "2001:db8:9::1") && !has(net("2001:db8::", 32), "10.0.0.1"));
+        assert!(has(net("0.0.0.0", 0), "9.9.9.9"));
+    }
+}

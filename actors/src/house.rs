@@ -1,0 +1,108 @@
+//! What every shard shares: the tables, the store, the counters. Made once, behind one `Arc`.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+
+use actix::Recipient;
+use base::{Aor, IdMaker, KeyedHash, Now};
+use sip::digest::Nonces;
+use storage::Store;
+
+use crate::config::Config;
+use crate::hop::Hop;
+use crate::message::Dial;
+use crate::metrics::Metrics;
+use crate::outbox::{Flows, Outbox};
+use crate::reach::ReachTable;
+use crate::registry::Registry;
+use crate::sources::Sources;
+use crate::transactions::Transactions;
+
+/// Where the time comes from: [`Now::read`], or a simulated world.
+pub type Clock = fn() -> Now;
+
+/// The shared tables of one server.
+pub struct House {
+    /// Settings.
+    pub config: Config,
+    /// What is ours.
+    pub routing: im::routing::House,
+    /// What is known of each user.
+    pub reach: ReachTable,
+    /// Transactions.
+    pub transactions: Arc<Transactions>,
+    /// Connections.
+    pub flows: Arc<Flows>,
+    /// Nonces and their counts.
+    pub nonces: Nonces,
+    /// How fast each source asks.
+    pub sources: Sources,
+    /// What lasts.
+    pub store: Store,
+    /// The counters.
+    pub metrics: Arc<Metrics>,
+    /// Where actors are found.
+    pub registry: Arc<Registry>,
+    /// Ids that nobody guesses.
+    pub ids: IdMaker,
+    clock: Clock,
+    dial: OnceLock<Recipient<Dial>>,
+}
+
+impl House {
+    /// All tables empty.
+    pub fn new(config: Config, store: Store, ids: IdMaker, clock: Clock) -> Arc<Self> {
+        let flows = Arc::new(Flows::default());
+        let hash = |ids: &IdMaker| KeyedHash::new(ids.key());
+        Arc::new(Self {
+            reach: ReachTable::new(hash(&ids)),
+            transactions: Transactions::new(&ids, flows.clone(), config.silence),
+            flows,
+            nonces: Nonces::new(hash(&ids), base::limits::NONCES_MAX),
+            sources: Sources::new(hash(&ids), config.challenges_per_source),
+            store,
+            metrics: Arc::default(),
+            registry: Arc::new(Registry::new(config.shards)),
+            ids,
+            clock,
+            dial: OnceLock::new(),
+            routing: routing_of(&config),
+            config,
+        })
+    }
+
+    /// What the clocks show: the machine's, or a simulated world's.
+    pub fn now(&self) -> Now {
+        (self.clock)()
+    }
+
+    /// Introduces who opens connections; once.
+    pub fn introduce(&self, dial: Recipient<Dial>) {
+        let _ = self.dial.set(dial);
+    }
+
+    /// A connection to `peer`, opened now: its hop is good for sending at once, what is sent waits for it.
+    pub fn dial(&self, peer: SocketAddr) -> Option<Hop> {
+        let outbox: Arc<Outbox> = self.flows.open(None);
+        let hop = Hop::stream(outbox.id(), peer);
+        self.dial.get()?.try_send(Dial { peer, outbox }).ok()?;
+        Some(hop)
+    }
+
+    /// The canonical address of whoever logs in by `name` in `domain`.
+    pub fn login(name: &[u8], domain: &str) -> Option<Aor> {
+        let name = std::str::from_utf8(name).ok()?;
+        let user = name.strip_prefix("sip:").unwrap_or(name);
+        match user.rsplit_once('@') {
+            Some((user, host)) => Aor::new(user, host).ok(),
+            None => Aor::new(user, domain).ok(),
+        }
+    }
+}
+
+/// Our domains, and the addresses that we name ourselves by.
+fn routing_of(config: &Config) -> im::routing::House {
+    let names = config.udp.iter().chain([&config.tcp]);
+    let addresses = names.map(|name| name.sent_by.rsplit_once(':').map_or(name.sent_by.as_str(), |(host, _)| host));
+    im::routing::House::new(config.domains.iter().map(String::as_str), addresses)
+}

@@ -1,0 +1,83 @@
+//! Everything that the data plane and the actors say to each other.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use actix::Message as ActixMessage;
+use base::Aor;
+
+use crate::outbox::Outbox;
+use crate::transactions::{Answer, Slot};
+
+/// Something for one user's actor.
+#[derive(Debug)]
+pub enum Offer {
+    /// An authenticated REGISTER; the answer is owed.
+    Register(Answer),
+    /// A page message for this user from `sender`, who is who he says; the answer is owed.
+    Page {
+        /// Whose it is.
+        sender: Aor,
+        /// The request, and the way back.
+        answer: Answer,
+    },
+    /// A page message that was relayed to the user's one contact, which is away (480, 408, 503), silent or unreachable.
+    /// It comes as it was relayed, without our Via.
+    Undelivered {
+        /// The request, and the way back.
+        answer: Answer,
+        /// What the contact answered; 408 where it was silent or unreachable.
+        status: u16,
+    },
+    /// The contact took a message after all that was offered as [`Offer::Undelivered`] before: the letter is not needed.
+    TookAfterAll {
+        /// The transaction that the letter came from.
+        slot: Slot,
+    },
+    /// The outcome of a request that this user's actor had sent.
+    Outcome {
+        /// What the actor called it.
+        token: u64,
+        /// The final status; 408: nothing came; 503: it could not be sent.
+        status: u16,
+        /// The response, when one came.
+        response: Option<sip::Message>,
+    },
+    /// The data plane has no row of this user, who sent or is to get `request`: load it, then let the router see it again.
+    Missing {
+        /// The request, as it came, and the way back.
+        answer: Answer,
+    },
+    /// A message of the house itself for this user: a delivery notification. Nobody waits for an answer.
+    Notice(Box<im::Entry>),
+    /// The user's own device is there: what waits may be tried again (decisions D4).
+    Active,
+    /// The account was changed by an operator.
+    AccountChanged,
+    /// A letter's time is over (from the store's sweep).
+    Expired(Box<storage::spool::Letter>),
+    /// A test's wish.
+    Panic,
+}
+
+/// Offers of one turn for one shard, with the users they are for.
+#[derive(ActixMessage, Debug, Default)]
+#[rtype(result = "()")]
+pub struct Offers(pub Vec<(Aor, Offer)>);
+
+/// The one thing that needs the floor above: open a connection to `peer` and lend it to `outbox`.
+/// Answered by `net`; the two are introduced by `server`.
+#[derive(ActixMessage, Clone)]
+#[rtype(result = "()")]
+pub struct Dial {
+    /// Where to.
+    pub peer: SocketAddr,
+    /// Whose socket it becomes; closed when it cannot be opened.
+    pub outbox: Arc<Outbox>,
+}
+
+impl std::fmt::Debug for Dial {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Dial({})", self.peer)
+    }
+}

@@ -1,0 +1,207 @@
+//! The supervision tree as it is seen from outside: a leaf of atomics for each living thing, read by the admin port.
+//!
+//! Actors write their own node and nobody waits for them; who shows the tree asks no actor.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use base::limits::{TREE_CHILDREN_SHOWN_MAX, TURN_MAX};
+use parking_lot::RwLock;
+
+/// What a living thing is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum State {
+    /// Being started, or reading its state from the store.
+    Starting = 0,
+    /// Doing its work.
+    Running = 1,
+    /// Fell; will be started again after a pause.
+    Waiting = 2,
+    /// Ended, and not to be started again.
+    Stopped = 3,
+}
+
+impl State {
+    /// The word that `/tree` shows.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Waiting => "waiting",
+            Self::Stopped => "stopped",
+        }
+    }
+
+    fn of(value: u8) -> Self {
+        match value {
+            0 => Self::Starting,
+            1 => Self::Running,
+            2 => Self::Waiting,
+            _ => Self::Stopped,
+        }
+    }
+}
+
+/// One living thing and its children.
+#[derive(Debug)]
+pub struct Node {
+    /// Its name among its siblings. No user's address: the key of a user's actor is shown only under the token.
+    pub name: String,
+    /// What it is: `supervisor`, `nursery`, `user`, `listener`, `writer` …
+    pub kind: &'static str,
+    /// How many inputs may wait for it; 0: it has no mailbox of its own.
+    pub bound: usize,
+    state: AtomicU8,
+    restarts: AtomicU32,
+    depth: AtomicUsize,
+    longest_turn_us: AtomicU64,
+    long_turns: AtomicU64,
+    children: RwLock<Vec<Arc<Node>>>,
+}
+
+impl Node {
+    /// A node without children, starting.
+    pub fn new(name: impl Into<String>, kind: &'static str, bound: usize) -> Arc<Self> {
+        Arc::new(Self {
+            name: name.into(),
+            kind,
+            bound,
+            state: AtomicU8::new(State::Starting as u8),
+            restarts: AtomicU32::new(0),
+            depth: AtomicUsize::new(0),
+            longest_turn_us: AtomicU64::new(0),
+            long_turns: AtomicU64::new(0),
+            children: RwLock::default(),
+        })
+    }
+
+    /// Adds a child.
+    pub fn adopt(&self, child: Arc<Node>) {
+        self.children.write().push(child);
+    }
+
+    /// Takes a child away, found by identity.
+    pub fn release(&self, child: &Arc<Node>) {
+        let mut children = self.children.write();
+        if let Some(at) = children.iter().position(|each| Arc::ptr_eq(each, child)) {
+            children.swap_remove(at);
+        }
+    }
+
+    /// Says what it is doing.
+    pub fn set(&self, state: State) {
+        self.state.store(state as u8, Ordering::Relaxed);
+    }
+
+    /// What it said last.
+    pub fn state(&self) -> State {
+        State::of(self.state.load(Ordering::Relaxed))
+    }
+
+    /// Counts one death that was answered with a new start.
+    pub fn restarted(&self) {
+        self.restarts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often it was started again.
+    pub fn restarts(&self) -> u32 {
+        self.restarts.load(Ordering::Relaxed)
+    }
+
+    /// One more input waits.
+    pub fn queued(&self) {
+        self.depth.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// An input was taken.
+    pub fn taken(&self) {
+        let _ = self.depth.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |depth| depth.checked_sub(1));
+    }
+
+    /// Forgets what waited: a new start has an empty mailbox.
+    pub fn emptied(&self) {
+        self.depth.store(0, Ordering::Relaxed);
+    }
+
+    /// Inputs that wait.
+    pub fn depth(&self) -> usize {
+        self.depth.load(Ordering::Relaxed)
+    }
+
+    /// Notes how long a turn took (decisions D15).
+    pub fn turn_took(&self, took: Duration) {
+        let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.longest_turn_us.fetch_max(us, Ordering::Relaxed);
+        if took > TURN_MAX {
+            self.long_turns.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The longest turn so far, microseconds.
+    pub fn longest_turn_us(&self) -> u64 {
+        self.longest_turn_us.load(Ordering::Relaxed)
+    }
+
+    /// Turns above [`TURN_MAX`] so far.
+    pub fn long_turns(&self) -> u64 {
+        self.long_turns.load(Ordering::Relaxed)
+    }
+
+    /// At most [`TREE_CHILDREN_SHOWN_MAX`] children, and how many there are.
+    pub fn children(&self) -> (Vec<Arc<Node>>, usize) {
+        let children = self.children.read();
+        (children.iter().take(TREE_CHILDREN_SHOWN_MAX).cloned().collect(), children.len())
+    }
+
+    /// Restarts of this node and of all below it.
+    pub fn restarts_below(&self) -> u64 {
+        let own = u64::from(self.restarts());
+        own + self.children.read().iter().map(|child| child.restarts_below()).sum::<u64>()
+    }
+
+    /// Every node of the tree, this one first; for summing up. Bounded by what `/tree` shows.
+    pub fn walk(self: &Arc<Self>, visit: &mut dyn FnMut(&Node)) {
+        visit(self);
+        for child in self.children().0 {
+            child.walk(visit);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_tells_what_it_holds_and_shows_a_bounded_number_of_children() {
+        let root = Node::new("root", "supervisor", 0);
+        for n in 0..TREE_CHILDREN_SHOWN_MAX + 5 {
+            root.adopt(Node::new(format!("child {n}"), "user", 8));
+        }
+        let (shown, all) = root.children();
+        assert_eq!((shown.len(), all), (TREE_CHILDREN_SHOWN_MAX, TREE_CHILDREN_SHOWN_MAX + 5));
+        shown[3].restarted();
+        assert_eq!(root.restarts_below(), 1);
+        root.release(&shown[3]);
+        assert_eq!(root.restarts_below(), 0);
+    }
+
+    #[test]
+    fn depth_never_falls_below_nothing() {
+        let node = Node::new("n", "user", 8);
+        node.queued();
+        node.taken();
+        node.taken();
+        assert_eq!(node.depth(), 0);
+    }
+
+    #[test]
+    fn a_turn_above_the_bound_is_counted() {
+        let node = Node::new("n", "user", 8);
+        node.turn_took(Duration::from_micros(40));
+        node.turn_took(TURN_MAX * 3);
+        assert_eq!((node.longest_turn_us(), node.long_turns()), (300, 1));
+    }
+}

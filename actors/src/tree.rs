@@ -1,0 +1,104 @@
+//! The whole tree on one page: what runs here, and who restarts it?
+//!
+//! ```text
+//! root ─┬─ store             the keeper of the one writer: if that ends, all falls
+//!       ├─ shard × cores ─┬─ transactions   the sweeper of timers
+//!       │                 └─ users          a nursery: an actor an active user
+//!       └─ doors ─────────── listener × address × shard     opened last, closed first
+//! ```
+
+use std::sync::Arc;
+
+use actix::{Actor, Addr, ArbiterHandle};
+
+use crate::house::House;
+use crate::keeper::Keeper;
+use crate::node::Node;
+use crate::nursery::Nursery;
+use crate::supervise::{Child, Intensity, Leash, Lifeline, Supervisor};
+use crate::sweeper::Sweeper;
+use crate::turn::{self, DatagramSink, ShardOut};
+use crate::user;
+
+/// The tree that was planted.
+pub struct Tree {
+    /// For showing it.
+    pub node: Arc<Node>,
+    /// Its top: told to leave, all leaves.
+    pub root: Addr<Supervisor>,
+}
+
+/// Plants the tree on the shards' threads. `doors` are the listeners; `fallen` is called when the root gives up.
+pub fn plant(house: &Arc<House>, shards: &[ArbiterHandle], doors: Vec<Child>, fallen: impl FnOnce() + 'static) -> Tree {
+    let mut children = vec![store(house)];
+    children.extend(shards.iter().enumerate().map(|(number, arbiter)| shard(house, number, arbiter)));
+    children.push(doors_of(doors));
+    let node = Node::new("root", "supervisor", 0);
+    let root = Supervisor::root(node.clone(), Intensity::default(), children, fallen).start();
+    Tree { node, root }
+}
+
+/// Makes the calling thread a shard: its turn can leave by `sink`, and answers of the store come to it in batches. To be
+/// run once on each shard's thread, before the tree is planted.
+pub fn attach_shard(house: &Arc<House>, sink: Box<dyn DatagramSink>) {
+    turn::attach(ShardOut { registry: house.registry.clone(), sink, metrics: house.metrics.clone() });
+    actix_rt::spawn(storage::Desk::attach().run());
+}
+
+fn store(house: &Arc<House>) -> Child {
+    let node = Node::new("store", "writer", base::limits::COMMIT_QUEUE_MAX);
+    let house = house.clone();
+    Child::new(node.clone(), move |lifeline| {
+        Some(Keeper::new(house.clone(), node.clone(), lifeline).start().recipient())
+    })
+}
+
+fn shard(house: &Arc<House>, number: usize, arbiter: &ArbiterHandle) -> Child {
+    let node = Node::new(format!("shard {number}"), "supervisor", 0);
+    let sweeper = Node::new("transactions", "sweeper", 0);
+    let users = Node::new("users", "nursery", base::limits::NURSERY_MAILBOX_MAX);
+    node.adopt(sweeper.clone());
+    node.adopt(users.clone());
+    let (house, arbiter) = (house.clone(), arbiter.clone());
+    Child::new(node.clone(), move |lifeline| {
+        let (house, node, sweeper, users) = (house.clone(), node.clone(), sweeper.clone(), users.clone());
+        let supervisor = Supervisor::start_in_arbiter(&arbiter, move |_| {
+            let children = vec![timers(&house, number, sweeper), nursery(&house, number, users)];
+            Supervisor::below(node, Intensity::default(), children, lifeline)
+        });
+        Some(supervisor.recipient())
+    })
+}
+
+fn timers(house: &Arc<House>, number: usize, node: Arc<Node>) -> Child {
+    let house = house.clone();
+    Child::new(node.clone(), move |lifeline: Lifeline| -> Leash {
+        Some(Sweeper::new(house.clone(), number, node.clone(), lifeline).start().recipient())
+    })
+}
+
+fn nursery(house: &Arc<House>, number: usize, node: Arc<Node>) -> Child {
+    let house = house.clone();
+    Child::new(node.clone(), move |lifeline: Lifeline| -> Leash {
+        let plant = {
+            let house = house.clone();
+            move |aor, ties| user::plant(&house, aor, ties)
+        };
+        let nursery = Nursery::new(node.clone(), house.metrics.clone(), lifeline, plant).start();
+        house.registry.register(number, nursery.clone().recipient());
+        Some(nursery.recipient())
+    })
+}
+
+fn doors_of(doors: Vec<Child>) -> Child {
+    let node = Node::new("doors", "supervisor", 0);
+    for door in &doors {
+        node.adopt(door.node.clone());
+    }
+    // The listeners outlive a fall of their supervisor: their sockets are kept by whoever can start them.
+    let doors = Arc::new(doors);
+    Child::new(node.clone(), move |lifeline| {
+        let children = (0..doors.len()).map(|at| Child::shared(&doors, at)).collect();
+        Some(Supervisor::below(node.clone(), Intensity::default(), children, lifeline).start().recipient())
+    })
+}

@@ -1,0 +1,221 @@
+//! One turn of a shard: what is to leave, gathered while deciding, sent at once when all is decided.
+//!
+//! Each shard thread has one turn, reused for ever. The data plane fills it from a batch of datagrams, actors fill it from
+//! their handlers; whoever fills it from outside a batch asks for a flush, which runs once after everything that is ready.
+//! Locks of tables are let go before the first system call.
+
+use std::cell::RefCell;
+use std::io::IoSlice;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::sync::Arc;
+
+use base::{Aor, Now};
+
+use crate::hop::Hop;
+use crate::message::Offer;
+use crate::metrics::{Count, Counts, Metrics};
+use crate::outbox::{Flows, Outbox, Sent};
+use crate::registry::Registry;
+use crate::transactions::Answer;
+
+/// A datagram in the arena.
+#[derive(Clone, Debug)]
+pub struct Datagram {
+    /// The listener whose socket sends it.
+    pub listener: u8,
+    /// To whom.
+    pub peer: SocketAddr,
+    /// Its octets in the arena.
+    pub range: Range<usize>,
+}
+
+/// What `net` lends a shard: its sockets, one a UDP listener.
+pub trait DatagramSink {
+    /// Sends all of them by as few system calls as there are; how many were lost.
+    fn send(&self, arena: &[u8], datagrams: &[Datagram]) -> u64;
+}
+
+/// A turn's outputs.
+#[derive(Default)]
+pub struct Turn {
+    /// The octets of everything that leaves.
+    pub arena: Vec<u8>,
+    datagrams: Vec<Datagram>,
+    streams: Vec<(Arc<Outbox>, Range<usize>)>,
+    offers: Vec<(Aor, Offer)>,
+    /// What was counted.
+    pub counts: Counts,
+}
+
+impl Turn {
+    /// Sends what stands in the arena from `start` on. `false`: the connection is gone.
+    pub fn send(&mut self, flows: &Flows, hop: Hop, start: usize) -> bool {
+        let range = start..self.arena.len();
+        match hop.conn() {
+            None => self.datagrams.push(Datagram { listener: hop.listener(), peer: hop.peer(), range }),
+            Some(conn) => match flows.get(conn) {
+                Some(outbox) => self.streams.push((outbox, range)),
+                None => {
+                    self.counts.add(Count::StreamLost);
+                    self.arena.truncate(start);
+                    return false;
+                }
+            },
+        }
+        true
+    }
+
+    /// Offers something to a user's actor.
+    pub fn offer(&mut self, to: Aor, offer: Offer) {
+        self.offers.push((to, offer));
+    }
+
+    /// Whether nothing is to leave.
+    pub fn is_empty(&self) -> bool {
+        self.datagrams.is_empty() && self.streams.is_empty() && self.offers.is_empty()
+    }
+
+    /// What is to leave as datagrams, for worlds without sockets.
+    pub fn datagrams(&self) -> &[Datagram] {
+        &self.datagrams
+    }
+
+    /// Takes the offers out, for worlds without actors.
+    pub fn take_offers(&mut self) -> Vec<(Aor, Offer)> {
+        std::mem::take(&mut self.offers)
+    }
+
+    /// Forgets what has left.
+    pub fn clear(&mut self) {
+        self.arena.clear();
+        self.datagrams.clear();
+        self.streams.clear();
+        if self.arena.capacity() > 1 << 20 {
+            self.arena.shrink_to(1 << 16);
+        }
+    }
+
+    fn write_streams(&mut self) {
+        let Self { arena, streams, counts, .. } = self;
+        let mut rest: &[(Arc<Outbox>, Range<usize>)] = streams;
+        // All that goes to one connection in a row leaves by one write.
+        while let Some((outbox, _)) = rest.first() {
+            let same = rest.iter().take_while(|(each, _)| Arc::ptr_eq(each, outbox)).count().min(64);
+            let (now, later) = rest.split_at(same);
+            let mut slices = [IoSlice::new(&[]); 64];
+            for (slice, (_, range)) in slices.iter_mut().zip(now) {
+                *slice = IoSlice::new(&arena[range.clone()]);
+            }
+            match outbox.send(&slices[..same]) {
+                Sent::Whole | Sent::Queued => {}
+                Sent::Full | Sent::Closed => counts.add_many(Count::StreamLost, same as u64),
+            }
+            rest = later;
+        }
+    }
+}
+
+/// What a shard thread needs to let a turn go.
+pub struct ShardOut {
+    /// Where offers go.
+    pub registry: Arc<Registry>,
+    /// This thread's sockets.
+    pub sink: Box<dyn DatagramSink>,
+    /// The sums.
+    pub metrics: Arc<Metrics>,
+}
+
+#[derive(Default)]
+struct Local {
+    turn: Turn,
+    out: Option<ShardOut>,
+    flush_asked: bool,
+}
+
+thread_local! {
+    static LOCAL: RefCell<Local> = RefCell::default();
+    static DROPPED: RefCell<Vec<Answer>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Makes this thread a shard: its turn can leave from now on.
+pub fn attach(out: ShardOut) {
+    LOCAL.with_borrow_mut(|local| local.out = Some(out));
+}
+
+/// Replaces this thread's sockets, when the doors are opened after the actors.
+pub fn attach_sink(sink: Box<dyn DatagramSink>) {
+    LOCAL.with_borrow_mut(|local| {
+        if let Some(out) = &mut local.out {
+            out.sink = sink;
+        }
+    });
+}
+
+/// Fills this thread's turn; the caller flushes. Must not be called from within itself.
+pub fn fill<R>(with: impl FnOnce(&mut Turn) -> R) -> R {
+    LOCAL.with_borrow_mut(|local| with(&mut local.turn))
+}
+
+/// Fills this thread's turn and asks for a flush, which runs once after all that is ready now: for actors.
+pub fn fill_later<R>(with: impl FnOnce(&mut Turn) -> R) -> R {
+    LOCAL.with_borrow_mut(|local| {
+        let result = with(&mut local.turn);
+        ask_flush(local);
+        result
+    })
+}
+
+fn ask_flush(local: &mut Local) {
+    if !local.flush_asked && local.out.is_some() && tokio::runtime::Handle::try_current().is_ok() {
+        local.flush_asked = true;
+        actix_rt::spawn(async { flush() });
+    }
+}
+
+/// An answer that was dropped unsent: it is sent as 503 by the next flush (decisions D20).
+pub(crate) fn dropped(answer: Answer) {
+    // While a thread ends, its turn may be gone already: then nobody can be answered any more.
+    let _ = DROPPED.try_with(|list| list.borrow_mut().push(answer));
+    let _ = LOCAL.try_with(|local| {
+        if let Ok(mut local) = local.try_borrow_mut() {
+            ask_flush(&mut local);
+        }
+    });
+}
+
+/// Answers of this thread that were dropped unsent, for worlds without shards.
+pub fn take_dropped() -> Vec<Answer> {
+    DROPPED.take()
+}
+
+/// Lets this thread's turn go: datagrams, streams, offers. What cannot be offered is answered 503.
+pub fn flush() {
+    for _ in 0..4 {
+        let lost = take_dropped();
+        LOCAL.with_borrow_mut(|local| {
+            for answer in lost {
+                answer.overloaded(&mut local.turn, Now::read());
+            }
+        });
+        let offers = LOCAL.with_borrow_mut(|local| {
+            local.flush_asked = false;
+            let out = local.out.as_ref()?;
+            let turn = &mut local.turn;
+            if !turn.datagrams.is_empty() {
+                let lost = out.sink.send(&turn.arena, &turn.datagrams);
+                turn.counts.add_many(Count::DatagramsLost, lost);
+            }
+            turn.write_streams();
+            turn.clear();
+            out.metrics.add(&mut turn.counts);
+            Some((turn.take_offers(), out.registry.clone()))
+        });
+        if let Some((offers, registry)) = offers {
+            registry.hand_over(offers);
+        }
+        if DROPPED.with_borrow(Vec::is_empty) {
+            return;
+        }
+    }
+}

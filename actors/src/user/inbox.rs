@@ -1,0 +1,336 @@
+//! A user's letters: stored before their senders hear 202, handed out in order, given up in time, and what their senders
+//! are told about it. The shell around [`im::Mailbox`].
+
+use actix::prelude::*;
+use base::{Aor, Now};
+use bytes::Bytes;
+use im::delivery::{self, Fate, Parties};
+use im::deferred::{Head, Input, Output, Why};
+use im::{Entry, EntryId};
+use storage::StoreError;
+use storage::spool::{Kept, Letter, MessageId};
+
+use super::{LATE, Late, UserActor};
+use crate::message::Offer;
+use crate::metrics::Count;
+use crate::transactions::{Answer, Slot};
+use crate::turn;
+
+impl UserActor {
+    /// Keeps a message; its sender hears 202 when it is durable. `tried`: a contact was tried just now. `slot`: the
+    /// relayed transaction that may still bring a late 2xx.
+    pub(super) fn store(
+        &mut self,
+        entry: Entry,
+        answer: Option<Answer>,
+        tried: bool,
+        slot: Option<Slot>,
+        now: Now,
+        ctx: &mut Context<Self>,
+    ) {
+        let store = self.house.store.clone();
+        let aor = self.aor.clone();
+        let Some(here) = self.here() else { return };
+        let size = entry.size() as u64;
+        if let Err(refusal) = here.mailbox.admit(size, entry.expires_unix_s, tried, now) {
+            return turn::fill_later(|turn| {
+                turn.counts.add(Count::MailboxFull);
+                if let Some(answer) = answer {
+                    answer.send_as(turn, now, refusal.status, refusal.reason, b"");
+                }
+            });
+        }
+        if tried {
+            here.late.push_back(Late { slot, id: entry.id, kept: None, taken: false, until: now.at + LATE });
+        }
+        let letter = to_letter(&entry, &aor);
+        here.writes += 1;
+        let keeping = store.keep_letter(&aor, &letter);
+        self.drain_mailbox(now, ctx);
+        ctx.spawn(keeping.into_actor(self).map(move |kept, this, ctx| this.kept(kept, entry, letter, answer, ctx)));
+    }
+
+    fn kept(
+        &mut self,
+        kept: Result<Kept, StoreError>,
+        entry: Entry,
+        mut letter: Letter,
+        answer: Option<Answer>,
+        ctx: &mut Context<Self>,
+    ) {
+        let now = self.house.now();
+        let size = entry.size() as u64;
+        let Some(here) = self.here() else { return };
+        here.writes -= 1;
+        let input = match kept {
+            Ok(Kept::New { arrival }) => {
+                let head = Head { arrival, id: entry.id, size, expires_unix_s: entry.expires_unix_s };
+                letter.arrival = arrival;
+                if here.letters.len() < base::limits::LETTERS_IN_HAND_MAX {
+                    here.letters.insert(arrival, letter);
+                }
+                turn::fill_later(|turn| {
+                    turn.counts.add(Count::Stored);
+                    if let Some(answer) = answer {
+                        answer.send(turn, now, 202, b"");
+                    }
+                });
+                self.tell(&entry, Fate::Stored, now);
+                Input::Kept(head)
+            }
+            // Stored before, by a request whose answer was lost (decisions D3).
+            Ok(Kept::Repeat) => {
+                turn::fill_later(|turn| {
+                    turn.counts.add(Count::StoredRepeats);
+                    if let Some(answer) = answer {
+                        answer.send(turn, now, 202, b"");
+                    }
+                });
+                Input::NotKept { size }
+            }
+            Err(error) => {
+                tracing::debug!(%error, "Letter could not be stored");
+                turn::fill_later(|turn| {
+                    if let Some(answer) = answer {
+                        answer.overloaded(turn, now);
+                    }
+                });
+                Input::NotKept { size }
+            }
+        };
+        let kept_head = if let Input::Kept(head) = &input { Some(*head) } else { None };
+        self.mailbox_input(input, now, ctx);
+        if let Some(head) = kept_head {
+            self.late_kept(head, now, ctx);
+        }
+        self.arm(ctx);
+    }
+
+    /// A stored message's first receiver may have answered while it was being written.
+    fn late_kept(&mut self, head: Head, now: Now, ctx: &mut Context<Self>) {
+        let Some(here) = self.here() else { return };
+        let Some(late) = here.late.iter_mut().find(|late| late.id == head.id) else { return };
+        late.kept = Some(head);
+        if late.taken {
+            self.mailbox_input(Input::TakenBack(head), now, ctx);
+        }
+    }
+
+    /// Its first receiver has it after all (decisions D4).
+    pub(super) fn take_back(&mut self, id: EntryId, now: Now, ctx: &mut Context<Self>) {
+        let Some(here) = self.here() else { return };
+        let Some(late) = here.late.iter_mut().find(|late| late.id == id && !late.taken) else { return };
+        late.taken = true;
+        if let Some(head) = late.kept {
+            self.mailbox_input(Input::TakenBack(head), now, ctx);
+        }
+    }
+
+    /// The store's sweep found a letter whose time is over.
+    pub(super) fn expired(&mut self, letter: &Letter, now: Now, ctx: &mut Context<Self>) {
+        let Some(here) = self.here() else { return };
+        let head = head_of(letter);
+        here.letters.insert(letter.arrival, letter.clone());
+        self.mailbox_input(Input::Expired(head), now, ctx);
+    }
+
+    pub(super) fn mailbox_input(&mut self, input: Input, now: Now, ctx: &mut Context<Self>) {
+        if let Some(here) = self.here() {
+            here.mailbox.handle(input, now);
+        }
+        self.drain_mailbox(now, ctx);
+    }
+
+    pub(super) fn drain_mailbox(&mut self, now: Now, ctx: &mut Context<Self>) {
+        while let Some(output) = self.here().and_then(|here| here.mailbox.poll_output()) {
+            match output {
+                Output::Load { after, limit } => self.load_letters(after, limit, ctx),
+                Output::Offer(head) => self.offer_letter(head, now, ctx),
+                Output::Remove(head) => {
+                    turn::fill_later(|turn| turn.counts.add(Count::Delivered));
+                    self.remove(head, ctx);
+                }
+                Output::Fail(head, why) => self.fail(head, why, now, ctx),
+                Output::Queued(queued) => {
+                    if let Some(here) = self.here() {
+                        here.queued = queued;
+                    }
+                    self.publish();
+                }
+            }
+        }
+    }
+
+    fn load_letters(&mut self, after: u64, limit: usize, ctx: &mut Context<Self>) {
+        let loading = self.house.store.letters(&self.aor, after, limit);
+        if let Some(here) = self.here() {
+            here.writes += 1;
+        }
+        ctx.spawn(loading.into_actor(self).map(move |letters, this, ctx| {
+            let now = this.house.now();
+            let Some(here) = this.here() else { return };
+            here.writes -= 1;
+            let input = match letters {
+                Ok(letters) => {
+                    let (heads, more) = (letters.iter().map(head_of).collect(), letters.len() >= limit);
+                    here.letters.extend(letters.into_iter().map(|letter| (letter.arrival, letter)));
+                    Input::Loaded { heads, more }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "Letters could not be read");
+                    Input::LoadFailed
+                }
+            };
+            this.mailbox_input(input, now, ctx);
+            this.arm(ctx);
+        }));
+    }
+
+    fn offer_letter(&mut self, head: Head, now: Now, ctx: &mut Context<Self>) {
+        let Some(here) = self.here() else { return };
+        if let Some(letter) = here.letters.get(&head.arrival) {
+            let entry = to_entry(letter);
+            return self.attempt_letter(head, entry, now, ctx);
+        }
+        here.writes += 1;
+        let reading = self.house.store.letters(&self.aor, head.arrival - 1, 1);
+        ctx.spawn(reading.into_actor(self).map(move |letters, this, ctx| {
+            let now = this.house.now();
+            let Some(here) = this.here() else { return };
+            here.writes -= 1;
+            let outcome = match letters.map(|mut letters| letters.pop()) {
+                Ok(Some(letter)) if letter.arrival == head.arrival => {
+                    let entry = to_entry(&letter);
+                    here.letters.insert(head.arrival, letter);
+                    this.attempt_letter(head, entry, now, ctx);
+                    return this.arm(ctx);
+                }
+                Ok(_) => im::deferred::Outcome::Gone,
+                Err(_) => im::deferred::Outcome::Away,
+            };
+            this.mailbox_input(Input::Outcome { arrival: head.arrival, outcome }, now, ctx);
+            this.arm(ctx);
+        }));
+    }
+
+    fn remove(&mut self, head: Head, ctx: &mut Context<Self>) {
+        let removing = self.house.store.remove_letter(&self.aor, head.arrival, &message_id(head.id));
+        if let Some(here) = self.here() {
+            here.letters.remove(&head.arrival);
+            here.writes += 1;
+        }
+        ctx.spawn(removing.into_actor(self).map(move |removed, this, ctx| {
+            let Some(here) = this.here() else { return };
+            here.writes -= 1;
+            let arrival = head.arrival;
+            let input = if removed.is_ok() { Input::Removed { arrival } } else { Input::RemoveFailed { arrival } };
+            let now = this.house.now();
+            this.mailbox_input(input, now, ctx);
+            this.arm(ctx);
+        }));
+    }
+
+    /// Given up: out of the store, and its sender is told, if he asked.
+    fn fail(&mut self, head: Head, why: Why, now: Now, ctx: &mut Context<Self>) {
+        tracing::debug!(?why, arrival = head.arrival, "Letter given up");
+        turn::fill_later(|turn| turn.counts.add(Count::Failed));
+        if let Some(letter) = self.here().and_then(|here| here.letters.get(&head.arrival)) {
+            let entry = to_entry(letter);
+            self.tell(&entry, Fate::Failed, now);
+        }
+        self.remove(head, ctx);
+    }
+
+    /// Sends the notice that is owed for a message's fate, if one is (RFC 5438; P5.3.8).
+    fn tell(&mut self, entry: &Entry, fate: Fate, now: Now) {
+        let Some(asked) = &entry.asked else { return };
+        let (Some(owed), _) = delivery::owed(asked.wants, fate) else { return };
+        let house = &self.house;
+        let sender = &entry.sender;
+        if !house.config.is_ours(sender.domain()) && !sender.is_tel() {
+            return; // other domains are not looked for yet
+        }
+        let domain = if self.aor.is_tel() { house.config.domains.first().map(String::as_str) } else { Some(self.aor.domain()) };
+        let Some(system) = domain.and_then(|domain| Aor::new("im-system", domain).ok()) else { return };
+        let parties = Parties { recipient: &self.aor, sender, system: &system };
+        let expiry_s = house.config.letter_expiry_s;
+        let notice = delivery::notice(parties, asked, owed, expiry_s, now, || house.ids.token());
+        turn::fill_later(|turn| {
+            turn.counts.add(Count::Notices);
+            turn.offer(sender.clone(), Offer::Notice(Box::new(notice)));
+        });
+    }
+}
+
+fn message_id(id: EntryId) -> MessageId {
+    MessageId::of(id.as_bytes())
+}
+
+fn entry_id(id: &MessageId) -> EntryId {
+    let mut octets = [0; 16];
+    let count = id.bytes().len().min(16);
+    octets[..count].copy_from_slice(&id.bytes()[..count]);
+    EntryId::from_bytes(octets)
+}
+
+fn head_of(letter: &Letter) -> Head {
+    Head {
+        arrival: letter.arrival,
+        id: entry_id(&letter.id),
+        size: to_entry(letter).size() as u64,
+        expires_unix_s: letter.expires_unix_s,
+    }
+}
+
+/// A message as it is written down. What its sender still wants to hear is what is left after the notice that it is
+/// stored.
+fn to_letter(entry: &Entry, owner: &Aor) -> Letter {
+    let wants = entry.asked.as_ref().map(|asked| delivery::owed(asked.wants, Fate::Stored).1.bits()).unwrap_or_default();
+    Letter {
+        id: message_id(entry.id),
+        arrival: 0,
+        sender: entry.sender.as_str().to_owned(),
+        request_uri: owner.as_str().to_owned(),
+        from: entry.from.clone(),
+        to: entry.to.clone(),
+        call_id: entry.call_id.clone(),
+        cseq: entry.cseq,
+        date: entry.date.clone(),
+        expires_unix_s: entry.expires_unix_s,
+        content_type: entry.content_type.clone(),
+        extra_lines: entry.lines.clone(),
+        body: entry.body.clone(),
+        wants,
+        imdn_id: entry.asked.as_ref().map(|asked| asked.message_id.clone()).unwrap_or_default(),
+    }
+}
+
+fn to_entry(letter: &Letter) -> Entry {
+    let kind = base::mime::MediaType::parse(letter.content_type.as_bytes());
+    let envelope = kind.filter(|kind| kind.is("message/cpim")).and_then(|_| body::Cpim::parse(&letter.body).ok());
+    let asked = envelope.as_ref().and_then(body::Asked::of).map(|asked| body::Asked {
+        wants: body::Wants::from_bits_truncate(letter.wants),
+        ..asked
+    });
+    Entry {
+        id: entry_id(&letter.id),
+        // Every letter was written by us with a sender that parsed; a damaged one is nobody's.
+        sender: Aor::parse(&letter.sender).unwrap_or_else(|_| unknown()),
+        from: letter.from.clone(),
+        to: letter.to.clone(),
+        call_id: letter.call_id.clone(),
+        cseq: letter.cseq,
+        date: letter.date.clone(),
+        expires_unix_s: letter.expires_unix_s,
+        content_type: letter.content_type.clone(),
+        lines: letter.extra_lines.clone(),
+        body: Bytes::clone(&letter.body),
+        asked,
+        kind: im::Kind::of(kind, &letter.body),
+    }
+}
+
+fn unknown() -> Aor {
+    Aor::new("anonymous", "anonymous.invalid").expect("a valid address")
+}
+

@@ -1,0 +1,323 @@
+//! Messages and letters on their way to a user's contacts: each a try, around a [`Delivery`].
+
+use actix::prelude::*;
+use base::{Aor, Now};
+use im::deferred::{Head, Outcome};
+use im::pager::{Input, Output, Patience, Target};
+use im::{Delivery, Entry, EntryId};
+use sip::Message;
+
+use super::registration::{address_of, hop_of, serves};
+use super::{Here, UserActor};
+use crate::hop::Hop;
+use crate::house::House;
+use crate::metrics::Count;
+use crate::router;
+use crate::transactions::{Answer, Slot};
+use crate::turn;
+
+/// One message on its way.
+pub(super) struct Try {
+    pub(super) delivery: Delivery,
+    what: What,
+    contacts: Vec<Contact>,
+    responses: Vec<(u32, Message)>,
+}
+
+/// What is on its way.
+enum What {
+    /// A message whose sender waits.
+    Page { entry: Box<Entry>, answer: Answer },
+    /// A message of the house.
+    Notice(Box<Entry>),
+    /// A letter.
+    Letter { head: Head, entry: Box<Entry> },
+    /// Decided: the sender knows, or the mailbox has it. This is what it was.
+    Done(EntryId),
+}
+
+struct Contact {
+    uri: String,
+    hop: Hop,
+    /// Where a connection of our own would lead, when the one that it registered by is gone.
+    address: std::net::SocketAddr,
+    /// `Route` lines, from its Path (RFC 3327 §5.4).
+    routes: String,
+    q: u16,
+}
+
+impl UserActor {
+    pub(super) fn page(&mut self, sender: Aor, answer: Answer, now: Now, ctx: &mut Context<Self>) {
+        let expiry_s = self.house.config.letter_expiry_s;
+        let Some(here) = self.here() else { return };
+        let refuse = |answer: Answer, status, reason: &str| {
+            turn::fill_later(|turn| answer.send_as(turn, now, status, reason, b""));
+        };
+        match &here.account {
+            None => return refuse(answer, 404, ""),
+            Some(account) if !serves(&account.services, "message") => {
+                return refuse(answer, 480, "Takes No Messages");
+            }
+            Some(_) => {}
+        }
+        let entry = match Entry::of(answer.request(), &sender, expiry_s, now) {
+            Ok(entry) => Box::new(entry),
+            Err(error) => {
+                let fault = sip::Fault::from(error);
+                return refuse(answer, fault.status, fault.reason);
+            }
+        };
+        if here.queued && entry.kind.may_wait() {
+            return self.store(*entry, Some(answer), false, None, now, ctx);
+        }
+        self.attempt(What::Page { entry, answer }, now, ctx);
+    }
+
+    /// A message of the house for this user. Whom nobody knows is not told.
+    pub(super) fn notice(&mut self, entry: Entry, now: Now, ctx: &mut Context<Self>) {
+        let Some(here) = self.here() else { return };
+        if here.account.is_none() {
+            return;
+        }
+        if here.queued {
+            return self.store(entry, None, false, None, now, ctx);
+        }
+        self.attempt(What::Notice(Box::new(entry)), now, ctx);
+    }
+
+    /// The data plane relayed a message, and the contact is away.
+    pub(super) fn undelivered(&mut self, answer: Answer, status: u16, now: Now, ctx: &mut Context<Self>) {
+        let (house, expiry_s) = (self.house.clone(), self.house.config.letter_expiry_s);
+        let Some(here) = self.here() else { return };
+        let sender = answer.request().from().ok().and_then(|from| from.parsed_uri().ok()?.aor().ok());
+        let entry = sender.and_then(|sender| Entry::of(answer.request(), &sender, expiry_s, now).ok());
+        let Some(entry) = entry.filter(|entry| entry.kind.may_wait()) else {
+            return turn::fill_later(|turn| answer.send(turn, now, 480, b""));
+        };
+        // The connection that it registered by is gone, but there may be another way (RFC 3261 §18.2.2).
+        let lost = |hop: Hop| hop.conn().is_some_and(|conn| house.flows.get(conn).is_none());
+        if status == 503 && here.im_bindings(now).iter().any(|binding| lost(hop_of(binding))) {
+            return self.attempt(What::Page { entry: Box::new(entry), answer }, now, ctx);
+        }
+        let slot = answer.slot();
+        self.store(entry, Some(answer), true, Some(slot), now, ctx);
+    }
+
+    pub(super) fn took_after_all(&mut self, slot: Slot, now: Now, ctx: &mut Context<Self>) {
+        let Some(here) = self.here() else { return };
+        if let Some(id) = here.late.iter().find(|late| late.slot == Some(slot)).map(|late| late.id) {
+            self.take_back(id, now, ctx);
+        }
+    }
+
+    /// Offers a letter to all contacts.
+    pub(super) fn attempt_letter(&mut self, head: Head, entry: Entry, now: Now, ctx: &mut Context<Self>) {
+        self.attempt(What::Letter { head, entry: Box::new(entry) }, now, ctx);
+    }
+
+    fn attempt(&mut self, what: What, now: Now, ctx: &mut Context<Self>) {
+        let patience = Patience::new(self.house.config.silence);
+        let Some(here) = self.here() else { return };
+        let contacts: Vec<Contact> = here.im_bindings(now).into_iter().map(Contact::of).collect();
+        let targets: Vec<Target> =
+            contacts.iter().zip(0..).map(|(contact, id)| Target { id, q: contact.q }).collect();
+        let may_wait = match &what {
+            What::Page { entry, .. } => entry.kind.may_wait(),
+            _ => true,
+        };
+        let delivery = Delivery::start(targets, may_wait, patience, now);
+        here.next_try = here.next_try.wrapping_add(1);
+        let number = here.next_try;
+        here.tries.insert(number, Try { delivery, what, contacts, responses: Vec::new() });
+        self.drain_try(number, now, ctx);
+    }
+
+    /// A request of this actor's has ended.
+    pub(super) fn outcome(
+        &mut self,
+        token: u64,
+        status: u16,
+        response: Option<Message>,
+        now: Now,
+        ctx: &mut Context<Self>,
+    ) {
+        let (number, target) = ((token >> 32) as u32, token as u32);
+        let Some(each) = self.here().and_then(|here| here.tries.get_mut(&number)) else { return };
+        let input = match (&response, status) {
+            (None, 408) => Input::Silent { target },
+            (None, _) => Input::TransportFailed { target },
+            (Some(_), status) => Input::Answer { target, status },
+        };
+        each.responses.extend(response.map(|response| (target, response)));
+        each.delivery.handle(input, now);
+        self.drain_try(number, now, ctx);
+    }
+
+    pub(super) fn drain_try(&mut self, number: u32, now: Now, ctx: &mut Context<Self>) {
+        while let Some(each) = self.here().and_then(|here| here.tries.get_mut(&number)) {
+            let Some(output) = each.delivery.poll_output() else {
+                if each.delivery.is_over() {
+                    self.here().and_then(|here| here.tries.remove(&number));
+                }
+                return;
+            };
+            match output {
+                Output::Send(target) => self.send(number, target, now),
+                Output::Relay(target) => self.relayed(number, target, now, ctx),
+                Output::Store => self.to_store(number, now, ctx),
+                Output::Answer(status) => self.answered(number, status, now, ctx),
+                Output::TakeBack => {
+                    if let What::Done(id) = each.what {
+                        self.take_back(id, now, ctx);
+                    }
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, number: u32, target: u32, now: Now) {
+        let house = self.house.clone();
+        let owner = self.aor.clone();
+        let Some(each) = self.here().and_then(|here| here.tries.get_mut(&number)) else { return };
+        let Some(contact) = each.contacts.get(target as usize) else { return };
+        let token = u64::from(number) << 32 | u64::from(target);
+        let sent = contact.way(&house).and_then(|hop| {
+            turn::fill_later(|turn| {
+                turn.counts.add(Count::Relayed);
+                house.transactions.ask(turn, hop, &owner, token, now, |out, branch| {
+                    each.what.write(&house, out, contact, hop, branch);
+                })
+            })
+        });
+        if sent.is_none() {
+            each.delivery.handle(Input::TransportFailed { target }, now);
+        }
+    }
+
+    /// A contact's final answer is the answer.
+    fn relayed(&mut self, number: u32, target: u32, now: Now, ctx: &mut Context<Self>) {
+        let Some((what, each)) = self.decided(number) else { return };
+        let at = each.responses.iter().position(|(whose, _)| *whose == target);
+        let response = at.map(|at| each.responses.swap_remove(at).1);
+        match (what, response) {
+            (What::Page { answer, .. }, Some(response)) => {
+                turn::fill_later(|turn| answer.forward(turn, now, response.view()));
+            }
+            (What::Letter { head, .. }, Some(response)) => {
+                let outcome = Outcome::of(response.view().status());
+                self.mailbox_input(im::deferred::Input::Outcome { arrival: head.arrival, outcome }, now, ctx);
+            }
+            // Without its response nothing can be passed on: the answer is dropped, and so 503.
+            (_, _) => {}
+        }
+    }
+
+    fn answered(&mut self, number: u32, status: u16, now: Now, ctx: &mut Context<Self>) {
+        match self.decided(number) {
+            Some((What::Page { answer, .. }, _)) => turn::fill_later(|turn| answer.send(turn, now, status, b"")),
+            Some((What::Letter { head, .. }, _)) => {
+                let outcome = Outcome::of(status);
+                self.mailbox_input(im::deferred::Input::Outcome { arrival: head.arrival, outcome }, now, ctx);
+            }
+            Some((What::Notice(_) | What::Done(_), _)) | None => {}
+        }
+    }
+
+    fn to_store(&mut self, number: u32, now: Now, ctx: &mut Context<Self>) {
+        let Some((what, each)) = self.decided(number) else { return };
+        let tried = !each.contacts.is_empty();
+        match what {
+            What::Page { entry, answer } => self.store(*entry, Some(answer), tried, None, now, ctx),
+            What::Notice(entry) => self.store(*entry, None, tried, None, now, ctx),
+            What::Letter { head, .. } => {
+                let input = im::deferred::Input::Outcome { arrival: head.arrival, outcome: Outcome::Away };
+                self.mailbox_input(input, now, ctx);
+            }
+            What::Done(_) => {}
+        }
+    }
+
+    /// Takes out what a try was about; from now on it only waits for late answers.
+    fn decided(&mut self, number: u32) -> Option<(What, &mut Try)> {
+        let each = self.here()?.tries.get_mut(&number)?;
+        let id = each.what.id();
+        Some((std::mem::replace(&mut each.what, What::Done(id)), each))
+    }
+}
+
+impl What {
+    fn id(&self) -> EntryId {
+        match self {
+            Self::Page { entry, .. } | Self::Notice(entry) | Self::Letter { entry, .. } => entry.id,
+            Self::Done(id) => *id,
+        }
+    }
+
+    fn write(&self, house: &House, out: &mut Vec<u8>, contact: &Contact, hop: Hop, branch: &[u8]) {
+        match self {
+            Self::Page { answer, .. } => {
+                let how = router::Onward { to: hop, contact: contact.uri.as_bytes(), branch, add: contact.routes.as_bytes() };
+                router::forward(house, out, answer.request(), answer.caller(), &how, router::STRIP_CLIENT);
+            }
+            Self::Notice(entry) | Self::Letter { entry, .. } => write_entry(house, out, entry, contact, hop, branch),
+            Self::Done(_) => {}
+        }
+    }
+}
+
+/// A letter as a request of ours, with its sender's own From, To, Call-ID, CSeq and Date (decisions D3).
+fn write_entry(house: &House, out: &mut Vec<u8>, entry: &Entry, contact: &Contact, hop: Hop, branch: &[u8]) {
+    let mut via = arrayvec::ArrayVec::<u8, 160>::new();
+    router::write_via(house, &mut via, hop, branch);
+    let via = String::from_utf8_lossy(&via);
+    let lines = format!("{}{}", contact.routes, entry.request_lines());
+    sip::request(
+        out,
+        &sip::Request {
+            method: "MESSAGE",
+            uri: &contact.uri,
+            via: &via,
+            from: &entry.from,
+            to: &entry.to,
+            call_id: &entry.call_id,
+            cseq: entry.cseq,
+            max_forwards: base::limits::MAX_FORWARDS,
+            lines: lines.as_bytes(),
+            body: &entry.body,
+        },
+    );
+}
+
+impl Contact {
+    fn of(binding: &im::registrar::Binding) -> Self {
+        let routes = binding.path.iter().map(|path| format!("Route: {path}\r\n")).collect();
+        let first = binding.path.first().and_then(|path| {
+            let path = sip::NameAddr::parse(path.as_bytes())?;
+            path.parsed_uri().ok()?.addr()
+        });
+        let mut hop = hop_of(binding);
+        let mut address = address_of(binding);
+        if let Some(first) = first {
+            address = first;
+            if !hop.is_reliable() {
+                hop = Hop::udp(hop.listener(), first);
+            }
+        }
+        Self { uri: binding.contact.clone(), hop, address, routes, q: binding.q }
+    }
+
+    /// Where it is sent: by the connection while it stands, else by a new one.
+    fn way(&self, house: &House) -> Option<Hop> {
+        match self.hop.conn() {
+            Some(conn) if house.flows.get(conn).is_none() => house.dial(self.address),
+            _ => Some(self.hop),
+        }
+    }
+}
+
+impl Here {
+    /// Whether anything is on its way.
+    pub(super) fn is_trying(&self) -> bool {
+        !self.tries.is_empty()
+    }
+}

@@ -1,0 +1,236 @@
+//! A user's bindings: REGISTER by the rules of [`im::registrar`], durable before it is answered and before the data plane
+//! sees it (decisions D8); and the row that the data plane sees.
+
+use std::sync::Arc;
+
+use actix::prelude::*;
+use base::Now;
+use im::registrar::{self, Binding, RegisterRequest, Rules, Transport, Way};
+use sip::Name;
+use sip::digest::Ha1;
+use storage::StoreError;
+use storage::bindings::StoredBinding;
+
+use super::{Here, UserActor};
+use crate::hop::{ConnId, Hop};
+use crate::metrics::Count;
+use crate::reach::{Climb, Reach, Way as ReachWay};
+use crate::transactions::Answer;
+use crate::turn;
+
+impl UserActor {
+    pub(super) fn register(&mut self, answer: Answer, now: Now, ctx: &mut Context<Self>) {
+        let rules = Rules {
+            expiry_s_max: self.house.config.binding_expiry_s_max,
+            expiry_s_min: self.house.config.binding_expiry_s_min,
+            bindings_max: self.house.config.bindings_per_user,
+            ..Rules::default()
+        };
+        let Some(here) = self.here() else { return };
+        let refuse = |answer: Answer, status, lines: &[u8]| {
+            turn::fill_later(|turn| answer.send(turn, now, status, lines));
+        };
+        match &here.account {
+            None => return refuse(answer, 404, b""),
+            Some(account) if account.services == "none" => return refuse(answer, 403, b""),
+            Some(_) => {}
+        }
+        let request = RegisterRequest::of(answer.request(), way_of(answer.caller()));
+        let registered = request.and_then(|request| registrar::register(&here.bindings, &request, &rules, now));
+        let registered = match registered {
+            Ok(registered) => registered,
+            Err(refusal) => {
+                let lines = refusal.min_expires.map(|least| format!("Min-Expires: {least}\r\n")).unwrap_or_default();
+                return turn::fill_later(|turn| answer.send_as(turn, now, refusal.status, refusal.reason, lines.as_bytes()));
+            }
+        };
+        if !registered.changed {
+            let lines = lines_of(&here.bindings, &answer, now);
+            return turn::fill_later(|turn| answer.send(turn, now, 200, lines.as_bytes()));
+        }
+        here.bindings = registered.bindings.clone();
+        here.writes += 1;
+        let stored: Vec<StoredBinding> = registered.bindings.iter().map(to_stored).collect();
+        let writing = self.house.store.put_bindings(&self.aor, &stored);
+        let bound = registered.bound;
+        let bindings = registered.bindings;
+        ctx.spawn(writing.into_actor(self).map(move |outcome, this, ctx| this.registered(outcome, bindings, bound, answer, ctx)));
+    }
+
+    fn registered(
+        &mut self,
+        outcome: Result<(), StoreError>,
+        bindings: Vec<Binding>,
+        bound: bool,
+        answer: Answer,
+        ctx: &mut Context<Self>,
+    ) {
+        let now = self.house.now();
+        let Some(here) = self.here() else { return };
+        here.writes -= 1;
+        if let Err(error) = outcome {
+            tracing::warn!(%error, "Bindings could not be written");
+            // What is not durable was never promised; a later REGISTER under way has its own say.
+            if here.bindings == bindings {
+                here.bindings.clone_from(&here.durable);
+            }
+            turn::fill_later(|turn| answer.overloaded(turn, now));
+            return self.arm(ctx);
+        }
+        let lines = lines_of(&bindings, &answer, now);
+        here.durable = bindings;
+        // The mailbox hears of the binding before new messages can see it (decisions D2).
+        self.settle_bound(now, ctx);
+        if bound {
+            self.mailbox_input(im::deferred::Input::Bound, now, ctx);
+        }
+        self.publish();
+        turn::fill_later(|turn| {
+            turn.counts.add(Count::Registered);
+            answer.send(turn, now, 200, lines.as_bytes());
+        });
+        self.arm(ctx);
+    }
+
+    /// Tells the mailbox whether a contact stands that letters can go to.
+    pub(super) fn settle_bound(&mut self, now: Now, ctx: &mut Context<Self>) {
+        let Some(here) = self.here() else { return };
+        let stands = !here.im_bindings(now).is_empty();
+        if stands && !here.bound {
+            here.bound = true;
+            self.mailbox_input(im::deferred::Input::Bound, now, ctx);
+        } else if !stands && here.bound {
+            here.bound = false;
+            self.mailbox_input(im::deferred::Input::Unbound, now, ctx);
+        }
+    }
+
+    /// Writes the row of `Reach` anew: all that the data plane may know.
+    pub(super) fn publish(&mut self) {
+        let (house, now) = (self.house.clone(), self.house.now());
+        let Some(here) = self.here() else { return };
+        let Some(account) = &here.account else { return };
+        let bindings = here.im_bindings(now);
+        let is_plain = bindings.len() == 1 && bindings[0].path.is_empty();
+        let ways = bindings.iter().map(|binding| ReachWay {
+            contact: binding.contact.as_bytes().into(),
+            hop: hop_of(binding),
+            expires_unix_s: binding.expires_unix_s,
+        });
+        let mut climb = Climb::empty();
+        climb.set(Climb::SEVERAL, !is_plain);
+        climb.set(Climb::QUEUED, here.queued);
+        let may_page = serves(&account.services, "message");
+        climb.set(Climb::CLOSED, !may_page);
+        house.reach.publish(Arc::new(Reach {
+            aor: account.aor.clone(),
+            ha1: Ha1 { sha256: account.ha1_sha256, md5: account.ha1_md5 },
+            login: account.login.as_deref().unwrap_or(account.aor.user()).into(),
+            aliases: account.aliases.clone().into(),
+            ways: ways.collect(),
+            climb,
+            may_page,
+            may_register: account.services != "none",
+        }));
+    }
+}
+
+impl Here {
+    /// The durable bindings that take instant messages and whose time is not over.
+    pub(super) fn im_bindings(&self, now: Now) -> Vec<&Binding> {
+        let standing: Vec<&Binding> = self.durable.iter().filter(|binding| !binding.is_over(now)).collect();
+        let wanted = registrar::im_contacts(standing.iter().map(|binding| binding.params.as_str()));
+        wanted.into_iter().map(|at| standing[at]).collect()
+    }
+}
+
+/// Whether a service is in a profile: `all`, `none`, or names joined by `+`.
+pub(super) fn serves(profile: &str, service: &str) -> bool {
+    profile == "all" || profile.split('+').any(|each| each == service)
+}
+
+/// Contact fields with the time that is left, Path where it was sent (RFC 3261 §10.3 step 8, RFC 3327 §5.3), Date.
+fn lines_of(bindings: &[Binding], answer: &Answer, now: Now) -> String {
+    let mut lines = String::new();
+    for binding in bindings.iter().filter(|binding| !binding.is_over(now)) {
+        lines.push_str("Contact: ");
+        lines.push_str(&binding.contact_value(now));
+        lines.push_str("\r\n");
+    }
+    for path in answer.request().values(Name::Path) {
+        lines.push_str("Path: ");
+        lines.push_str(&String::from_utf8_lossy(path));
+        lines.push_str("\r\n");
+    }
+    lines.push_str("Date: ");
+    lines.push_str(&im::entry::sip_date(now.unix_s()));
+    lines.push_str("\r\n");
+    lines
+}
+
+fn way_of(caller: Hop) -> Way {
+    Way {
+        transport: if caller.is_reliable() { Transport::Tcp } else { Transport::Udp },
+        listener: caller.listener(),
+        source: caller.peer(),
+        connection: caller.conn().map(|conn| u64::from(conn.0)),
+    }
+}
+
+/// Where requests to a contact go: over the connection that it registered by, else to the address that its URI names,
+/// unless that is one behind a NAT: then to where its REGISTER came from (decisions D5).
+pub(super) fn hop_of(binding: &Binding) -> Hop {
+    let way = &binding.way;
+    match way.connection.and_then(|number| u32::try_from(number).ok()) {
+        Some(number) if way.transport.is_stream() => Hop::stream(ConnId(number), way.source),
+        _ if way.transport.is_stream() => Hop::stream(ConnId(0), address_of(binding)),
+        _ => Hop::udp(way.listener, address_of(binding)),
+    }
+}
+
+/// The address that a contact is called at.
+pub(super) fn address_of(binding: &Binding) -> std::net::SocketAddr {
+    let source = binding.way.source;
+    let uri = sip::Uri::parse(binding.contact.as_bytes()).ok();
+    let Some(named) = uri.and_then(|uri| uri.addr()) else { return source };
+    let hidden = |ip: std::net::IpAddr| match ip.to_canonical() {
+        std::net::IpAddr::V4(ip) => ip.is_private() || ip.is_link_local() || ip.is_unspecified(),
+        std::net::IpAddr::V6(ip) => ip.is_unique_local() || ip.is_unicast_link_local() || ip.is_unspecified(),
+    };
+    if named.ip().to_canonical() != source.ip().to_canonical() && hidden(named.ip()) { source } else { named }
+}
+
+fn to_stored(binding: &Binding) -> StoredBinding {
+    StoredBinding {
+        contact: binding.contact.clone(),
+        params: binding.params.clone(),
+        q: binding.q,
+        call_id: binding.call_id.clone(),
+        cseq: binding.cseq,
+        expires_unix_s: binding.expires_unix_s,
+        transport: binding.way.transport as u8,
+        source: binding.way.source,
+        listener: binding.way.listener,
+        path: binding.path.clone(),
+        instance: binding.param("+sip.instance").map(str::to_owned),
+    }
+}
+
+/// A binding as a restart finds it: the connection that it came by is gone.
+pub(super) fn from_stored(stored: &StoredBinding) -> Option<Binding> {
+    Some(Binding {
+        contact: stored.contact.clone(),
+        params: stored.params.clone(),
+        q: stored.q,
+        call_id: stored.call_id.clone(),
+        cseq: stored.cseq,
+        expires_unix_s: stored.expires_unix_s,
+        way: Way {
+            transport: Transport::from_code(stored.transport)?,
+            listener: stored.listener,
+            source: stored.source,
+            connection: None,
+        },
+        path: stored.path.clone(),
+    })
+}

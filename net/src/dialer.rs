@@ -1,0 +1,77 @@
+//! The one way outwards: opens a connection where an actor or the router asks for it, and lends it to the outbox that
+//! waits. Lives on a shard's thread.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, Context, Handler};
+use actors::house::House;
+use actors::message::Dial;
+use actors::outbox::Outbox;
+use actors::turn;
+use base::limits::DIAL_TIME_MAX;
+use tokio::net::TcpStream;
+
+use crate::config::Config;
+use crate::gate::Gate;
+use crate::sip_stream;
+
+/// Requests that may wait for it; then the connection counts as unreachable.
+const MAILBOX: usize = 4_096;
+
+/// Opens connections.
+pub struct Dialer {
+    house: Arc<House>,
+    gate: Arc<Gate>,
+    config: Arc<Config>,
+    time: Duration,
+}
+
+impl Dialer {
+    /// For connections that pass the same gate as those that come in.
+    pub fn new(house: Arc<House>, gate: Arc<Gate>, config: Arc<Config>) -> Self {
+        Self { house, gate, config, time: DIAL_TIME_MAX }
+    }
+}
+
+impl Actor for Dialer {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX);
+    }
+}
+
+impl Handler<Dial> for Dialer {
+    type Result = ();
+
+    fn handle(&mut self, dial: Dial, _: &mut Self::Context) {
+        let (house, gate, config, time) = (self.house.clone(), self.gate.clone(), self.config.clone(), self.time);
+        actix_rt::spawn(async move {
+            let Dial { peer, outbox } = dial;
+            let Some(pass) = gate.enter(peer.ip()) else { return give_up(&house, &outbox) };
+            let Ok(Ok(stream)) = tokio::time::timeout(time, TcpStream::connect(peer)).await else {
+                return give_up(&house, &outbox);
+            };
+            let _ = stream.set_nodelay(true);
+            let (read, write) = stream.into_split();
+            let write = Arc::new(write);
+            if sip_stream::lend(&outbox, &write).is_err() {
+                return give_up(&house, &outbox);
+            }
+            sip_stream::run(read, write, peer, outbox, house, gate, &config).await;
+            drop(pass);
+        });
+    }
+}
+
+fn give_up(house: &Arc<House>, outbox: &Outbox) {
+    house.flows.remove(outbox.id());
+    let awaited = outbox.abandon();
+    turn::fill(|turn| {
+        for slot in awaited {
+            house.transactions.unreachable(turn, slot);
+        }
+    });
+    turn::flush();
+}

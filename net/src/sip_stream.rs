@@ -1,0 +1,263 @@
+//! SIP over one connection: one task that reads, decides and lets the outbox drain; nothing of it is kept while idle but
+//! the connection itself and an unfinished message.
+//!
+//! Reading goes into the shard's buffer; only what is not whole yet stays with the connection. A peer that sends a head
+//! without end, nothing whole, or nothing at all is cut off by the limits of [`Config`]. A peer whose answers pile up is
+//! not read until they have left.
+
+use std::cell::RefCell;
+use std::io;
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use actors::hop::Hop;
+use actors::house::House;
+use actors::metrics::Count;
+use actors::outbox::{Outbox, Writer as _};
+use actors::router;
+use actors::turn;
+use base::limits::{OUTBOX_BYTES_MAX, SIP_MESSAGE_BYTES_MAX};
+use sip::{Layout, Progress, Step};
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::time::{Sleep, sleep_until};
+
+use crate::config::Config;
+use crate::gate::{Gate, Pass};
+use crate::writer::TcpWriter;
+
+/// What a shard reads into: one message of the largest size fits.
+const BUFFER_BYTES: usize = SIP_MESSAGE_BYTES_MAX + 1;
+/// Answers that wait above this stop the reading until they have left.
+const BACKLOG_BYTES: usize = OUTBOX_BYTES_MAX / 4;
+
+thread_local! {
+    static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; BUFFER_BYTES]);
+    static LAYOUT: RefCell<Box<Layout>> = RefCell::default();
+}
+
+/// A connection's way through the house.
+pub struct Connection {
+    house: Arc<House>,
+    gate: Arc<Gate>,
+    outbox: Arc<Outbox>,
+    hop: Hop,
+    held: Vec<u8>,
+    progress: Progress,
+    /// When the unfinished message began, or the connection, where nothing whole has come yet.
+    began: Instant,
+    heard: Instant,
+    is_proven: bool,
+    times: (Duration, Duration, Duration),
+}
+
+enum End {
+    Closed,
+    CutOff,
+}
+
+/// Serves a connection that was accepted, until it ends.
+pub async fn serve(stream: TcpStream, peer: SocketAddr, house: Arc<House>, gate: Arc<Gate>, pass: Pass, config: Arc<Config>) {
+    let _ = stream.set_nodelay(true);
+    let (read, write) = stream.into_split();
+    let write = Arc::new(write);
+    let outbox = house.flows.open(Some(Box::new(TcpWriter(write.clone()))));
+    run(read, write, peer, outbox, house, gate, &config).await;
+    drop(pass);
+}
+
+/// Serves a connection over its outbox, until it ends; then everything that waited for it learns so.
+pub async fn run(
+    read: OwnedReadHalf,
+    write: Arc<OwnedWriteHalf>,
+    peer: SocketAddr,
+    outbox: Arc<Outbox>,
+    house: Arc<House>,
+    gate: Arc<Gate>,
+    config: &Config,
+) {
+    let now = Instant::now();
+    let mut connection = Connection {
+        hop: Hop::stream(outbox.id(), peer),
+        house,
+        gate,
+        outbox,
+        held: Vec::new(),
+        progress: Progress::default(),
+        began: now,
+        heard: now,
+        is_proven: false,
+        times: (config.head_time, config.silent_time, config.idle_time),
+    };
+    if let End::CutOff = connection.serve(read, &write).await {
+        connection.gate.cut_off.fetch_add(1, Ordering::Relaxed);
+    }
+    connection.end();
+}
+
+impl Connection {
+    async fn serve(&mut self, mut read: OwnedReadHalf, write: &OwnedWriteHalf) -> End {
+        let outbox = self.outbox.clone();
+        let mut timer = std::pin::pin!(sleep_until(self.deadline().into()));
+        let mut blocked = false;
+        loop {
+            let may_read = outbox.waiting() < BACKLOG_BYTES;
+            tokio::select! {
+                biased;
+                () = outbox.woken() => {
+                    if outbox.is_closed() {
+                        return End::Closed;
+                    }
+                    blocked = outbox.waiting() > 0;
+                }
+                ready = write.writable(), if blocked => {
+                    match ready.and_then(|()| outbox.flush()) {
+                        Ok(done) => blocked = !done,
+                        Err(_) => return End::Closed,
+                    }
+                }
+                step = std::future::poll_fn(|cx| self.poll_turn(&mut read, cx)), if may_read => {
+                    match step {
+                        Ok(true) => turn::flush(),
+                        Ok(false) => return End::Closed,
+                        Err(()) => {
+                            turn::flush();
+                            return End::CutOff;
+                        }
+                    }
+                }
+                () = timer.as_mut() => {
+                    if self.deadline() <= Instant::now() {
+                        return End::CutOff;
+                    }
+                }
+            }
+            rearm(&mut timer, self.deadline());
+        }
+    }
+
+    /// When this connection has been patient enough.
+    fn deadline(&self) -> Instant {
+        let (head, silent, idle) = self.times;
+        match (self.held.is_empty(), self.is_proven) {
+            (false, true) => self.began + head,
+            (false, false) => self.began + head.max(Duration::from_secs(1)),
+            (true, false) => self.began + silent,
+            (true, true) => self.heard + idle,
+        }
+    }
+
+    /// Reads once and handles what is whole. `Ok(false)`: the peer has closed. `Err`: it must be cut off.
+    fn poll_turn(&mut self, read: &mut OwnedReadHalf, cx: &mut Context<'_>) -> Poll<Result<bool, ()>> {
+        BUFFER.with_borrow_mut(|buffer| {
+            let mut into = ReadBuf::new(buffer);
+            match Pin::new(read).poll_read(cx, &mut into) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(_)) => return Poll::Ready(Ok(false)),
+                Poll::Ready(Ok(())) => {}
+            }
+            let bytes = into.filled();
+            if bytes.is_empty() {
+                return Poll::Ready(Ok(false));
+            }
+            self.heard = Instant::now();
+            Poll::Ready(self.take(bytes).map(|()| true))
+        })
+    }
+
+    fn take(&mut self, bytes: &[u8]) -> Result<(), ()> {
+        if self.held.is_empty() {
+            let used = self.cut(bytes)?;
+            if used < bytes.len() {
+                self.began = self.heard;
+                self.held = bytes[used..].to_vec();
+            }
+            return Ok(());
+        }
+        let mut held = std::mem::take(&mut self.held);
+        held.extend_from_slice(bytes);
+        let used = self.cut(&held)?;
+        if used > 0 {
+            held.drain(..used);
+            self.began = self.heard;
+        }
+        if !held.is_empty() {
+            self.held = held;
+        }
+        Ok(())
+    }
+
+    /// Handles every whole message at the beginning of `bytes`; how much they were.
+    fn cut(&mut self, bytes: &[u8]) -> Result<usize, ()> {
+        let (mut used, now) = (0, self.house.now());
+        LAYOUT.with_borrow_mut(|layout| {
+            turn::fill(|turn| {
+                while used < bytes.len() {
+                    let rest = &bytes[used..];
+                    match sip::parse_stream(rest, &mut self.progress, layout) {
+                        Ok(Step::More) => break,
+                        Ok(Step::Skip { used: count }) => used += count,
+                        Ok(Step::Ping { used: count }) => {
+                            // RFC 5626 §4.4.1: a double CRLF is answered by a single one.
+                            used += count;
+                            self.is_proven = true;
+                            let start = turn.arena.len();
+                            turn.arena.extend_from_slice(b"\r\n");
+                            turn.send(&self.house.flows, self.hop, start);
+                        }
+                        Ok(Step::Message { used: count }) => {
+                            let message = layout.view(&rest[..count]);
+                            let decide = || router::message(&self.house, turn, message, self.hop, now);
+                            if catch_unwind(AssertUnwindSafe(decide)).is_err() {
+                                turn.counts.add(Count::Panics);
+                            }
+                            used += count;
+                            self.is_proven = true;
+                        }
+                        Err(error) => {
+                            router::malformed(&self.house, turn, layout.view(rest), &error, self.hop, now);
+                            return Err(());
+                        }
+                    }
+                }
+                Ok(used)
+            })
+        })
+    }
+
+    /// The connection is gone: what waited for answers over it learns so now.
+    fn end(&self) {
+        self.house.flows.remove(self.outbox.id());
+        let awaited = self.outbox.abandon();
+        if !awaited.is_empty() {
+            turn::fill(|turn| {
+                for slot in awaited {
+                    self.house.transactions.unreachable(turn, slot);
+                }
+            });
+            turn::flush();
+        }
+    }
+}
+
+/// The timer moves only when the deadline came nearer, or when it has rung: a busy connection leaves it alone.
+fn rearm(timer: &mut Pin<&mut Sleep>, deadline: Instant) {
+    let deadline = tokio::time::Instant::from_std(deadline);
+    if timer.is_elapsed() || deadline < timer.deadline() {
+        timer.as_mut().reset(deadline);
+    }
+}
+
+/// Lends a connection that we opened to its outbox: what waited leaves first.
+pub fn lend(outbox: &Outbox, write: &Arc<OwnedWriteHalf>) -> io::Result<()> {
+    let mut writer = TcpWriter(write.clone());
+    let _ = writer.try_write_vectored(&[]);
+    outbox.connect(Box::new(writer));
+    outbox.flush().map(drop)
+}
