@@ -150,7 +150,11 @@ fn canonical_host(host: &[u8], text: &mut String) -> Result<(), AorError> {
     let literal = host.starts_with(b"[") && host.ends_with(b"]") && host.len() > 4;
     let inner = if literal { &host[1..host.len() - 1] } else { host };
     let allowed = |byte: &u8| {
-        if literal { byte.is_ascii_hexdigit() || b":.".contains(byte) } else { byte.is_ascii_alphanumeric() || b"-._".contains(byte) }
+        if literal {
+            byte.is_ascii_hexdigit() || b":.".contains(byte)
+        } else {
+            byte.is_ascii_alphanumeric() || b"-._".contains(byte)
+        }
     };
     if inner.is_empty() || !inner.iter().all(allowed) {
         return Err(AorError::Host);

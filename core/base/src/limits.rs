@@ -40,6 +40,14 @@ pub const LETTER_EXPIRY_S: u64 = 7 * 24 * 3_600;
 pub const SEEN_EXPIRY_S: u64 = 600;
 /// A receiver who is silent this long counts as away (decisions D4).
 pub const SILENCE: Duration = Duration::from_secs(10);
+/// RFC 4320 §2.2: what comes after the sender's timer F (32 s) is useless; what is left of it is for repeats on the way.
+pub const ANSWER_BY: Duration = Duration::from_secs(25);
+/// Headers of one message/cpim that are read.
+pub const CPIM_HEADERS_MAX: usize = 64;
+/// Elements of an XML document in a message (IMDN, is-composing) that are read.
+pub const XML_ELEMENTS_MAX: usize = 128;
+/// How deep they may stand in each other.
+pub const XML_DEPTH_MAX: usize = 16;
 /// First pause before a letter is tried again while a binding stands; doubles up to [`LETTER_RETRY_MAX`] (D4).
 pub const LETTER_RETRY_MIN: Duration = Duration::from_secs(30);
 /// Longest such pause.
@@ -130,6 +138,14 @@ pub const LETTERS_IN_HAND_MAX: usize = 16;
 
 // ---- admin port
 
+/// Connections of the admin port; further ones wait in the kernel's queue.
+pub const ADMIN_CONNECTIONS_MAX: usize = 256;
+/// A log filter is one line.
+pub const LOG_FILTER_BYTES_MAX: usize = 4_096;
+/// A line of a user file.
+pub const IMPORT_LINE_BYTES_MAX: usize = 16_384;
+/// A password or a login name.
+pub const SECRET_BYTES_MAX: usize = 256;
 /// Body of an admin request: an array of users is the largest.
 pub const ADMIN_BODY_BYTES_MAX: usize = 16 << 20;
 /// Children of one node that `/tree` names; the others are counted.

@@ -36,10 +36,15 @@ pub fn find_outside_quotes(bytes: &[u8], wanted: u8) -> Option<usize> {
 /// The pieces of a comma-separated list: commas inside quotes and angle brackets do not count. Pieces are trimmed,
 /// empty ones left out.
 pub fn commas(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    list(bytes, true)
+}
+
+/// As [`commas`]; where the grammar has no angle brackets (`is_angled` false) they are octets like others.
+pub fn list(bytes: &[u8], is_angled: bool) -> impl Iterator<Item = &[u8]> {
     let mut rest = bytes;
     std::iter::from_fn(move || {
         while !rest.is_empty() {
-            let end = comma(rest).unwrap_or(rest.len());
+            let end = comma(rest, is_angled).unwrap_or(rest.len());
             let piece = trim(&rest[..end]);
             rest = rest.get(end + 1..).unwrap_or(&[]);
             if !piece.is_empty() {
@@ -50,13 +55,13 @@ pub fn commas(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-fn comma(bytes: &[u8]) -> Option<usize> {
+fn comma(bytes: &[u8], is_angled: bool) -> Option<usize> {
     let (mut quoted, mut angled, mut at) = (false, false, 0);
     while let Some(&byte) = bytes.get(at) {
         match byte {
             b'\\' if quoted => at += 1,
             b'"' if !angled => quoted = !quoted,
-            b'<' if !quoted => angled = true,
+            b'<' if !quoted => angled = is_angled,
             b'>' if !quoted => angled = false,
             b',' if !quoted && !angled => return Some(at),
             _ => {}

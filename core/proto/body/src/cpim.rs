@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 
+use base::limits::CPIM_HEADERS_MAX;
 use base::mime::MediaType;
 use base::scan;
 
@@ -15,9 +16,6 @@ use crate::error::ParseError;
 pub const CPIM: &str = "urn:ietf:params:cpim-headers:";
 /// Namespace of the headers of RFC 5438 §6.
 pub const IMDN: &str = "urn:ietf:params:imdn";
-/// Headers that are read of one message: those known, some per language, some of strangers.
-const HEADERS_READ: usize = 64;
-
 /// One header as it stood, and the namespace in which it stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header<'a> {
@@ -181,8 +179,8 @@ fn read_headers(bytes: &[u8]) -> Result<(Vec<Header<'_>>, &[u8]), ParseError> {
         if line.get(..8).is_some_and(|start| start.eq_ignore_ascii_case(b"content-")) {
             return Ok((headers, rest));
         }
-        if headers.len() == HEADERS_READ {
-            return Err(ParseError::TooManyHeaders { max: HEADERS_READ });
+        if headers.len() == CPIM_HEADERS_MAX {
+            return Err(ParseError::TooManyHeaders { max: CPIM_HEADERS_MAX });
         }
         let header = read_header(&headers, line)?;
         check_value(&header)?;
@@ -555,7 +553,10 @@ mod tests {
         assert_eq!(Cpim::parse(b"Subject: x\r\n"), Err(ParseError::NoContent));
         assert_eq!(Cpim::parse(b"Subject: x\r\n\r\n"), Err(ParseError::NoContent));
         assert_eq!(Cpim::parse(b"Subject: x\r\n\r\nhello\r\n\r\n"), Err(ParseError::ContentHead));
-        assert_eq!(fault(&"a: \r\n".repeat(HEADERS_READ + 1)), ParseError::TooManyHeaders { max: HEADERS_READ });
+        assert_eq!(
+            fault(&"a: \r\n".repeat(CPIM_HEADERS_MAX + 1)),
+            ParseError::TooManyHeaders { max: CPIM_HEADERS_MAX }
+        );
     }
 
     #[test]

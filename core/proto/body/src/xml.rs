@@ -3,6 +3,7 @@
 //! Nothing is expanded: a document type is refused, and of references only the five of XML itself and those by number
 //! are known. What stands in other namespaces is passed over, for extensions may (RFC 5438 §11.1, RFC 3994 §6).
 
+use base::limits::{XML_DEPTH_MAX, XML_ELEMENTS_MAX};
 use quick_xml::XmlVersion;
 use quick_xml::escape::escape;
 use quick_xml::events::{BytesRef, Event};
@@ -10,11 +11,6 @@ use quick_xml::name::ResolveResult;
 use quick_xml::reader::NsReader;
 
 use crate::error::ParseError;
-
-/// Elements that are read of one document; a notification has nine.
-const ELEMENTS_READ: usize = 128;
-/// How deep they may stand in each other.
-const DEPTH_READ: usize = 16;
 
 /// One element of the namespace asked for, and the text in it.
 #[derive(Debug, PartialEq, Eq)]
@@ -40,7 +36,10 @@ pub(crate) fn elements(document: &[u8], namespace: &str) -> Result<Vec<Element>,
             Event::Start(start) => {
                 let ours = matches!(resolved, ResolveResult::Bound(uri) if uri.as_ref() == namespace);
                 let known = ours && (open.is_empty() || here.is_some());
-                if open.len() == DEPTH_READ || found.len() == ELEMENTS_READ || (open.is_empty() && !found.is_empty()) {
+                if open.len() == XML_DEPTH_MAX
+                    || found.len() == XML_ELEMENTS_MAX
+                    || (open.is_empty() && !found.is_empty())
+                {
                     return Err(ParseError::Xml);
                 }
                 open.push(known.then_some(found.len()));
@@ -125,9 +124,9 @@ mod tests {
         for text in ["<a xmlns='urn:x'>", "<a xmlns='urn:x'></b>", "<a", "<a xmlns='urn:x'/><a xmlns='urn:x'/>"] {
             assert_eq!(read(text), "Xml", "{text}");
         }
-        let deep = format!("<a xmlns='urn:x'>{}{}</a>", "<b>".repeat(DEPTH_READ), "</b>".repeat(DEPTH_READ));
+        let deep = format!("<a xmlns='urn:x'>{}{}</a>", "<b>".repeat(XML_DEPTH_MAX), "</b>".repeat(XML_DEPTH_MAX));
         assert_eq!(read(&deep), "Xml");
-        assert_eq!(read(&format!("<a xmlns='urn:x'>{}</a>", "<b/>".repeat(ELEMENTS_READ))), "Xml");
+        assert_eq!(read(&format!("<a xmlns='urn:x'>{}</a>", "<b/>".repeat(XML_ELEMENTS_MAX))), "Xml");
     }
 
     proptest! {

@@ -4,7 +4,7 @@
 use arrayvec::ArrayVec;
 use base::limits::{DATAGRAM_BYTES_MAX, SIP_FIELDS_MAX, SIP_MESSAGE_BYTES_MAX};
 use base::mime::MediaType;
-use base::scan::{commas, decimal, find_outside_quotes};
+use base::scan::{decimal, find_outside_quotes, list};
 use bytes::Bytes;
 
 use crate::address::{CSeq, Contacts, NameAddr, is_call_id};
@@ -192,12 +192,13 @@ impl<'a> View<'a> {
     /// Every value of this name: of a list each one between the commas, of other headers each field's (RFC 3261
     /// §7.3.1; Authorization and its three siblings are no lists).
     pub fn values(self, name: Name) -> impl Iterator<Item = &'a [u8]> {
-        let list = name.is_list();
+        let is_list = name.is_list();
         let fields = if self.layout.names & name.bit() == 0 { &[] } else { self.fields() };
         fields.iter().filter(move |field| field.name == name).flat_map(move |field| {
             let value = field.value.of(self.bytes);
-            let (pieces, whole) = if list { (value, None) } else { (&[][..], Some(value)) };
-            commas(pieces).chain(whole)
+            let (pieces, whole) = if is_list { (value, None) } else { (&[][..], Some(value)) };
+            // The grammar of Via has no angle brackets (RFC 3261 §25.1): there they hide no comma.
+            list(pieces, name != Name::Via).chain(whole)
         })
     }
 

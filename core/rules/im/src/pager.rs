@@ -16,10 +16,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use base::Now;
-use base::limits::SILENCE;
-
-/// RFC 4320 §2.2: what comes after the sender's timer F (32 s) is useless; what is left of it is for repeats on the way.
-pub const ANSWER_BY: Duration = Duration::from_secs(25);
+use base::limits::{ANSWER_BY, SILENCE};
 
 /// A contact that may be tried: a number of the caller's, and its preference in thousandths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
