@@ -86,6 +86,11 @@ impl Fell {
 #[rtype(result = "()")]
 pub struct Leave;
 
+/// One child of this name is to leave; the others stay.
+#[derive(Message, Debug, Clone, Copy)]
+#[rtype(result = "()")]
+pub struct Dismiss(pub &'static str);
+
 /// How a parent tells its child to leave; nothing for children that end when their handle is dropped.
 pub type Leash = Option<Recipient<Leave>>;
 
@@ -229,6 +234,18 @@ impl Handler<Fell> for Supervisor {
                 this.start_child(fell.child, ctx.address().recipient());
             }
         });
+    }
+}
+
+impl Handler<Dismiss> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, Dismiss(name): Dismiss, _: &mut Self::Context) {
+        for kept in self.children.iter_mut().filter(|kept| kept.child.node.name == name) {
+            if let Some(leash) = kept.leash.take() {
+                leash.do_send(Leave);
+            }
+        }
     }
 }
 

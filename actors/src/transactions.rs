@@ -492,6 +492,12 @@ impl Transactions {
         self.stripe(slot).free(slot.index, slot.generation);
     }
 
+    /// Requests whose final answer is still owed by us, as far as an actor decides it: what a stop waits for.
+    pub fn undecided(&self) -> usize {
+        let owed = |record: &Record| record.caller.is_some() && matches!(record.state, State::Deciding | State::Given);
+        self.stripes.iter().map(|stripe| stripe.lock().records.iter().filter(|(_, record)| owed(record)).count()).sum()
+    }
+
     /// Records that are kept.
     pub fn len(&self) -> usize {
         self.stripes.iter().map(|stripe| stripe.lock().records.len()).sum()

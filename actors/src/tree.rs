@@ -15,7 +15,7 @@ use crate::house::House;
 use crate::keeper::Keeper;
 use crate::node::Node;
 use crate::nursery::Nursery;
-use crate::supervise::{Child, Intensity, Leash, Lifeline, Supervisor};
+use crate::supervise::{Child, Dismiss, Intensity, Leash, Leave, Lifeline, Supervisor};
 use crate::sweeper::Sweeper;
 use crate::turn::{self, DatagramSink, ShardOut};
 use crate::user;
@@ -27,6 +27,20 @@ pub struct Tree {
     /// Its top: told to leave, all leaves.
     pub root: Addr<Supervisor>,
 }
+
+impl Tree {
+    /// Closes the doors: what is inside is served to its end, nothing comes in any more.
+    pub fn close_doors(&self) {
+        self.root.do_send(Dismiss(DOORS));
+    }
+
+    /// Tells all to leave, the doors first.
+    pub fn leave(&self) {
+        self.root.do_send(Leave);
+    }
+}
+
+const DOORS: &str = "doors";
 
 /// Plants the tree on the shards' threads. `doors` are the listeners; `fallen` is called when the root gives up.
 pub fn plant(house: &Arc<House>, shards: &[ArbiterHandle], doors: Vec<Child>, fallen: impl FnOnce() + 'static) -> Tree {
@@ -91,7 +105,7 @@ fn nursery(house: &Arc<House>, number: usize, node: Arc<Node>) -> Child {
 }
 
 fn doors_of(doors: Vec<Child>) -> Child {
-    let node = Node::new("doors", "supervisor", 0);
+    let node = Node::new(DOORS, "supervisor", 0);
     for door in &doors {
         node.adopt(door.node.clone());
     }
