@@ -1,0 +1,38 @@
+//! An IM user agent: registers, sends and receives page messages (RFC 3428), answers what comes in.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use base::Aor;
+//! use client::{Account, Client, Options, Outgoing, Transport};
+//!
+//! let alice = Aor::parse("sip:alice@example.com")?;
+//! let account = Account::new(alice, "secret", "127.0.0.1:5060".parse()?, Transport::Udp);
+//! let (client, mut inbox) = Client::connect(account, Options::default()).await?;
+//! client.register().await?;
+//! let sent = client.message(&Aor::parse("sip:bob@example.com")?, Outgoing::text("Hello")).await?;
+//! assert!(sent.accepted());
+//! let answer = inbox.message().await;
+//! client.close().await?;
+//! # Ok(()) }
+//! ```
+//!
+//! Files, each importing only those before it: account, error, turns, login, link (a socket and its transactions),
+//! pager (messages as values), registration, inbound (what is answered), client (the handle). All tasks are spawned on
+//! the runtime of whoever calls [`Client::connect`]; one thread is enough.
+
+pub mod account;
+pub mod client;
+pub mod error;
+pub mod inbound;
+mod link;
+mod login;
+pub mod pager;
+pub mod registration;
+mod turns;
+
+pub use account::{Account, Answer, Direction, Options, Tap, Transport};
+pub use client::{Client, Inbox};
+pub use error::ClientError;
+pub use inbound::Event;
+pub use pager::{Envelope, Incoming, Outgoing, Receipt, Sent};
+pub use registration::Binding;

@@ -1,0 +1,112 @@
+//! What happened, as a line for a person and as an object for a script.
+
+use std::time::{Duration, SystemTime};
+
+use base::Aor;
+use client::{Binding, ClientError, Event, Incoming, Receipt, Sent};
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// One thing that happened.
+pub enum Report<'a> {
+    /// The registrar took our contact.
+    Registered(&'a Aor, &'a Binding),
+    /// The binding was taken back.
+    Unregistered(&'a Aor),
+    /// The binding could not be refreshed; trying goes on.
+    Lost(&'a ClientError),
+    /// A final answer to a message of ours.
+    Sent(&'a Aor, &'a Sent),
+    /// No final answer to a message of ours.
+    Unsent(&'a Aor, &'a ClientError),
+    /// Somebody wrote.
+    Received(&'a Incoming),
+    /// What became of a message of ours.
+    Receipt(&'a Receipt),
+    /// Somebody is typing, or no longer.
+    Composing(&'a str, bool),
+    /// Who gets the lines that follow.
+    Chosen(&'a Aor),
+}
+
+impl<'a> Report<'a> {
+    /// The report of something that came in.
+    pub fn of(event: &'a Event, aor: &'a Aor) -> Self {
+        match event {
+            Event::Message(incoming) => Self::Received(incoming),
+            Event::Receipt(receipt) => Self::Receipt(receipt),
+            Event::Composing { from, active } => Self::Composing(from, *active),
+            Event::Registered(binding) => Self::Registered(aor, binding),
+            Event::Lost(error) => Self::Lost(error),
+        }
+    }
+
+    /// For a person. `stamp` writes a time of day with its date.
+    pub fn line(&self, stamp: impl Fn(SystemTime) -> String) -> String {
+        match self {
+            Self::Registered(aor, binding) => {
+                format!("* registered as {aor} for {} s at {}", binding.expires.as_secs(), binding.contact)
+            }
+            Self::Unregistered(aor) => format!("* {aor} is no longer registered"),
+            Self::Lost(error) => format!("* not registered any more, trying again: {error}"),
+            Self::Sent(to, sent) => {
+                let outcome = match sent.status {
+                    200 => "delivered",
+                    202 => "kept by the server, to be delivered later",
+                    200..300 => "accepted",
+                    _ => "NOT delivered",
+                };
+                format!("> {to}: {outcome} ({} {})", sent.status, sent.reason)
+            }
+            Self::Unsent(to, error) => format!("> {to}: NOT delivered: {error}"),
+            Self::Received(incoming) => {
+                let late = incoming.date.filter(|date| date.elapsed().is_ok_and(|age| age > Duration::from_secs(60)));
+                let late = late.map(|date| format!(" (written {})", stamp(date))).unwrap_or_default();
+                let text = incoming.text.as_deref().map_or_else(
+                    || format!("[{} octets of {}]", incoming.content.len(), incoming.content_type),
+                    str::to_owned,
+                );
+                format!("<{}>{late} {text}", incoming.from)
+            }
+            Self::Receipt(receipt) => format!("* {}: {} ({})", receipt.from, receipt.status, receipt.message_id),
+            Self::Composing(from, true) => format!("* {from} is typing"),
+            Self::Composing(from, false) => format!("* {from} stopped typing"),
+            Self::Chosen(to) => format!("* what you type now goes to {to}"),
+        }
+    }
+
+    /// For a script; nothing where a script has no use for it.
+    pub fn object(&self) -> Option<Value> {
+        Some(match self {
+            Self::Registered(aor, binding) => json!({
+                "event": "registered", "aor": aor.as_str(), "contact": binding.contact, "expires": binding.expires.as_secs(),
+            }),
+            Self::Unregistered(aor) => json!({ "event": "unregistered", "aor": aor.as_str() }),
+            Self::Lost(error) => json!({ "event": "lost", "message": error.to_string() }),
+            Self::Sent(to, sent) => json!({
+                "event": "sent", "to": to.as_str(), "status": sent.status, "reason": sent.reason,
+                "call_id": sent.call_id, "message_id": sent.message_id, "retry_after": sent.retry_after_s,
+            }),
+            Self::Unsent(to, error) => json!({
+                "event": "sent", "to": to.as_str(), "status": error.status(), "error": error.to_string(),
+            }),
+            Self::Received(incoming) => json!({
+                "event": "received", "from": incoming.from, "display": incoming.display, "to": incoming.to,
+                "date": incoming.date.and_then(rfc3339), "call_id": incoming.call_id,
+                "content_type": incoming.content_type, "text": incoming.text, "bytes": incoming.content.len(),
+                "message_id": incoming.cpim.as_ref().and_then(|cpim| cpim.message_id.clone()),
+            }),
+            Self::Receipt(receipt) => json!({
+                "event": "receipt", "from": receipt.from, "message_id": receipt.message_id, "status": receipt.status,
+            }),
+            Self::Composing(from, active) => json!({ "event": "composing", "from": from, "active": active }),
+            Self::Chosen(_) => return None,
+        })
+    }
+}
+
+fn rfc3339(at: SystemTime) -> Option<String> {
+    // A date outside of the years 0 to 9999 has no such form.
+    OffsetDateTime::from(at).format(&Rfc3339).ok()
+}
