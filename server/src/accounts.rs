@@ -4,6 +4,7 @@
 //! its Digest HA1s only.
 
 use base::Aor;
+use base::limits::SECRET_BYTES_MAX;
 use serde::{Deserialize, Serialize};
 use sip::digest::Ha1;
 use storage::{Account, Store, StoreError};
@@ -11,8 +12,6 @@ use storage::{Account, Store, StoreError};
 use crate::services::{self, NoService};
 use crate::settings::Settings;
 
-/// Longest password and login name, octets: what a client can still put into one header.
-const SECRET_BYTES: usize = 256;
 /// Aliases of one user: a few telephone numbers and names.
 const ALIASES: usize = 32;
 /// How often a change is tried that others change in the meantime.
@@ -132,10 +131,10 @@ pub enum UserFault {
         aor: Aor,
     },
     /// A password that is none.
-    #[error("the password is empty, longer than {SECRET_BYTES} bytes, or has control characters in it")]
+    #[error("the password is empty, longer than {SECRET_BYTES_MAX} bytes, or has control characters in it")]
     Password,
     /// A login name that is none.
-    #[error("{0:?} is no login name: 1 to {SECRET_BYTES} printable characters without quotes, colon and backslash")]
+    #[error("{0:?} is no login name: 1 to {SECRET_BYTES_MAX} printable characters without quotes, colon and backslash")]
     Login(String),
     /// Too many aliases.
     #[error("{0} aliases are too many: {ALIASES} at most")]
@@ -270,12 +269,12 @@ fn services_of(names: &[String]) -> Result<String, NoService> {
 }
 
 fn is_login(login: &str) -> bool {
-    (1..=SECRET_BYTES).contains(&login.len())
+    (1..=SECRET_BYTES_MAX).contains(&login.len())
         && !login.chars().any(|c| c.is_control() || c == '"' || c == ':' || c == '\\')
 }
 
 fn ha1(login: &str, realm: &str, password: &str) -> Result<Ha1, UserFault> {
-    if !(1..=SECRET_BYTES).contains(&password.len()) || password.chars().any(char::is_control) {
+    if !(1..=SECRET_BYTES_MAX).contains(&password.len()) || password.chars().any(char::is_control) {
         return Err(UserFault::Password);
     }
     Ok(Ha1::of(login, realm, password))

@@ -3,7 +3,7 @@
 //! `/healthz`, `/readyz` and `/metrics` are open, all else needs `Authorization: Bearer TOKEN`. Answers are JSON but
 //! for health, metrics and the filter. It opens first and closes last, so that a start and an end can be watched.
 //!
-//! Bounds: [`CONNECTIONS`] connections, a head within [`limits::HEAD_TIME_MAX`], a body within
+//! Bounds: [`limits::ADMIN_CONNECTIONS_MAX`] connections, a head within [`limits::HEAD_TIME_MAX`], a body within
 //! [`BODY_TIME`] and [`limits::ADMIN_BODY_BYTES_MAX`]; no body is read before the token was seen.
 
 mod answers;
@@ -32,12 +32,8 @@ use crate::telemetry::{Log, Source, metric};
 use answers::{Refusal, json};
 pub use token::Token;
 
-/// Connections at once; further ones wait in the kernel's queue.
-const CONNECTIONS: usize = 256;
 /// How long a body may take.
 const BODY_TIME: Duration = Duration::from_secs(30);
-/// A log filter is one line.
-const FILTER_BYTES: usize = 4_096;
 /// How long a connection stays open between two requests.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
@@ -85,7 +81,7 @@ pub fn serve(listener: TcpListener, admin: Admin) -> std::io::Result<Server> {
     let admin = web::Data::new(admin);
     let server = HttpServer::new(move || App::new().app_data(admin.clone()).configure(routes))
         .workers(1)
-        .max_connections(CONNECTIONS)
+        .max_connections(limits::ADMIN_CONNECTIONS_MAX)
         .client_request_timeout(limits::HEAD_TIME_MAX)
         .client_disconnect_timeout(Duration::from_secs(1))
         .keep_alive(KEEP_ALIVE)
@@ -168,7 +164,7 @@ async fn log(admin: web::Data<Admin>) -> HttpResponse {
 }
 
 async fn set_log(admin: web::Data<Admin>, body: web::Payload) -> Result<HttpResponse, Refusal> {
-    let body = read(body, FILTER_BYTES).await?;
+    let body = read(body, limits::LOG_FILTER_BYTES_MAX).await?;
     let text = std::str::from_utf8(&body).map_err(|_| Refusal::bad("the filter is not UTF-8"))?;
     admin.log.set_filter(text).map_err(|why| Refusal::bad(format!("no log filter: {why}")))?;
     tracing::info!(filter = admin.log.filter(), "Log filter changed");

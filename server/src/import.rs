@@ -5,6 +5,8 @@
 
 use std::io::BufRead;
 
+use base::limits::IMPORT_LINE_BYTES_MAX;
+
 use crate::accounts::NewUser;
 use crate::services;
 
@@ -15,7 +17,7 @@ pub enum LineFault {
     #[error("the line is not UTF-8")]
     NotUtf8,
     /// Longer than any sane line.
-    #[error("the line is longer than {LINE_BYTES} bytes")]
+    #[error("the line is longer than {IMPORT_LINE_BYTES_MAX} bytes")]
     TooLong,
     /// A quoted field without an end, or with something behind it.
     #[error("a quoted field is not ended, or something stands behind it")]
@@ -34,9 +36,6 @@ pub enum LineFault {
     Service(#[from] services::NoService),
 }
 
-/// Longest line, octets.
-const LINE_BYTES: usize = 16_384;
-
 /// Reads a file, line by line: each user, or what is wrong with his line, goes to `take` with the line's number.
 ///
 /// # Errors
@@ -52,7 +51,7 @@ pub fn read<E: From<std::io::Error>>(
             break;
         }
         let user = match std::str::from_utf8(&line) {
-            _ if line.len() > LINE_BYTES => Err(LineFault::TooLong),
+            _ if line.len() > IMPORT_LINE_BYTES_MAX => Err(LineFault::TooLong),
             Ok(text) => match parse_line(text) {
                 Ok(None) => continue,
                 Ok(Some(user)) => Ok(user),
@@ -195,7 +194,8 @@ mod tests {
     #[test]
     fn lines_are_numbered_as_an_editor_numbers_them() {
         let mut heard = Vec::new();
-        let file = [b"# two\nsip:a@b,x\n\n\xff\nsip:c@d".as_slice(), &[b'x'; LINE_BYTES], b"\nsip:e@f,z"].concat();
+        let file =
+            [b"# two\nsip:a@b,x\n\n\xff\nsip:c@d".as_slice(), &[b'x'; IMPORT_LINE_BYTES_MAX], b"\nsip:e@f,z"].concat();
         read::<std::io::Error>(file.as_slice(), |line, user| {
             heard.push((line, user.map(|user| user.aor)));
             Ok(())

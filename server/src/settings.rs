@@ -86,6 +86,19 @@ impl Settings {
         self.auth.realm.as_deref().unwrap_or(domain)
     }
 
+    /// For the store.
+    pub fn storage_config(&self) -> storage::Config {
+        storage::Config {
+            data_dir: self.data_dir.clone(),
+            engine: storage::EngineKind::Rocksdb,
+            durability: self.storage.durability,
+            partitions: self.storage.partitions,
+            cache_bytes: self.storage.cache_bytes,
+            write_buffer_bytes: self.storage.write_buffer_bytes,
+            ..storage::Config::default()
+        }
+    }
+
     /// Whether this domain is served here.
     pub fn serves(&self, domain: &str) -> bool {
         self.domains.iter().any(|each| each == domain)

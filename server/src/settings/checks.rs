@@ -131,11 +131,11 @@ fn services(settings: &Settings, reader: &mut Reader) {
 
 fn limits(settings: &Settings, reader: &mut Reader) {
     let limits = &settings.limits;
-    if limits.binding_seconds > limits.binding_seconds_max {
-        reader.fault("limits.binding_seconds", "is above limits.binding_seconds_max (lower it, or raise that)");
+    if limits.binding_seconds_min > limits.binding_seconds_max {
+        reader.fault("limits.binding_seconds_min", "is above limits.binding_seconds_max (lower it, or raise that)");
     }
-    if settings.deferred.retry > settings.deferred.retry_max {
-        reader.fault("deferred.retry_seconds", "is above deferred.retry_seconds_max (lower it, or raise that)");
+    if limits.connections_per_source > limits.connections && reader.is_set("limits.connections_per_source") {
+        reader.fault("limits.connections_per_source", "is above limits.connections (lower it, or raise that)");
     }
 }
 

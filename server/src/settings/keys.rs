@@ -192,12 +192,6 @@ pub static SECTIONS: &[Section] = &[
                 "[]",
                 "Networks (\"10.0.0.0/8\") and names in TLS certificates (\"p.example.net\") that are not challenged: their P-Asserted-Identity, else From, is believed.",
             ),
-            number(
-                "nonce_seconds",
-                limits::NONCE_LIFE.as_secs(),
-                "seconds",
-                "How long a nonce serves before a client must take a new one.",
-            ),
         ],
     },
     Section {
@@ -215,6 +209,8 @@ pub static SECTIONS: &[Section] = &[
                 "64",
                 "Partitions of a new store, 64 where nothing is said. A store that was made with another number is refused.",
             ),
+            number("cache_bytes", 16 << 20, "octets", "Blocks that were read and are kept in memory."),
+            number("write_buffer_bytes", 32 << 20, "octets", "Records in memory before they are written in order."),
         ],
     },
     Section {
@@ -264,7 +260,7 @@ pub static SECTIONS: &[Section] = &[
                 ),
             ),
             later(text("exploder", r#""im-exploder""#, "User part of the address that takes a MESSAGE to a list.")),
-            text("system", r#""im-system""#, "User part of the address that system messages come from."),
+            later(text("system", r#""im-system""#, "User part of the address that system messages come from.")),
         ],
     },
     Section {
@@ -357,12 +353,7 @@ static LIMITS: &[Key] = &[
         "The body of a page message; a larger one is answered 413.",
     ),
     number("bindings_per_user", limits::BINDINGS_PER_USER_MAX as u64, "", "Contacts that one user may have at once."),
-    number(
-        "binding_seconds",
-        limits::BINDING_EXPIRY_S_DEFAULT as u64,
-        "seconds",
-        "A registration whose client names no time.",
-    ),
+    number("binding_seconds_min", 1, "seconds", "The shortest registration; a shorter one is answered 423."),
     number("binding_seconds_max", limits::BINDING_EXPIRY_S_MAX as u64, "seconds", "The longest; more is shortened."),
     number("connections", limits::CONNECTIONS_MAX as u64, "", "Connections of all listeners together."),
     number("connections_per_source", limits::CONNECTIONS_PER_SOURCE_MAX as u64, "", "Connections of one address."),
@@ -370,7 +361,7 @@ static LIMITS: &[Key] = &[
         "challenges_per_source",
         limits::CHALLENGES_PER_SOURCE_PER_S_MAX as u64,
         "requests a second",
-        "Requests without credentials that one address may send; the rest is dropped.",
+        "Requests without credentials that one address may send; the rest is dropped. 0: no limit.",
     ),
     number(
         "head_seconds",
@@ -390,26 +381,6 @@ static LIMITS: &[Key] = &[
         "seconds",
         "A connection that carried something is kept this long without an octet.",
     ),
-    number("dial_seconds", limits::DIAL_TIME_MAX.as_secs(), "seconds", "How long we try to open a connection."),
-    number(
-        "outbox_bytes",
-        limits::OUTBOX_BYTES_MAX as u64,
-        "octets",
-        "What may wait for one connection; past it its senders are held back.",
-    ),
-    number(
-        "transactions",
-        limits::TRANSACTIONS_MAX as u64,
-        "",
-        "SIP transactions kept at once; the loser is the one answered longest ago.",
-    ),
-    number("nonces", limits::NONCES_MAX as u64, "", "Nonces whose counts are remembered; the others become stale."),
-    number(
-        "active_users",
-        limits::ACTIVE_USERS_PER_SHARD_MAX as u64,
-        "",
-        "Users whose actor may live at once, on each shard; above it 503.",
-    ),
 ];
 
 static DEFERRED: &[Key] = &[
@@ -428,12 +399,5 @@ static DEFERRED: &[Key] = &[
         "seconds",
         "A receiver who does not answer for this long counts as away.",
     ),
-    number(
-        "retry_seconds",
-        limits::LETTER_RETRY_MIN.as_secs(),
-        "seconds",
-        "First pause before a message is offered again to a client that stays registered; it doubles each time.",
-    ),
-    number("retry_seconds_max", limits::LETTER_RETRY_MAX.as_secs(), "seconds", "The longest such pause."),
     later(text("service", r#""im-deferred""#, "User part of the address that gives out what waits.")),
 ];

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use base::{Aor, limits};
 use sip::digest::Algorithm;
+use storage::Durability;
 
 use super::kinds;
 use super::network::TrustedPeer;
@@ -149,17 +150,6 @@ pub struct Auth {
     pub algorithms: Vec<Algorithm>,
     /// Who is not challenged.
     pub trusted_peers: Vec<TrustedPeer>,
-    /// How long a nonce serves.
-    pub nonce_life: Duration,
-}
-
-/// When an acknowledged message is safe.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Durability {
-    /// On the disk.
-    Fsync,
-    /// In the kernel.
-    Os,
 }
 
 /// What lasts.
@@ -171,6 +161,10 @@ pub struct Storage {
     pub durability: Durability,
     /// Partitions that the store must have, if it was said.
     pub partitions: Option<u16>,
+    /// Blocks that were read and are kept, octets.
+    pub cache_bytes: usize,
+    /// Records in memory before they are written in order, octets.
+    pub write_buffer_bytes: usize,
 }
 
 /// Stored conversations.
@@ -226,8 +220,8 @@ pub struct Limits {
     pub message_bytes: usize,
     /// Contacts of one user.
     pub bindings_per_user: usize,
-    /// A registration whose client names no time, seconds.
-    pub binding_seconds: u32,
+    /// The shortest registration, seconds.
+    pub binding_seconds_min: u32,
     /// The longest registration, seconds.
     pub binding_seconds_max: u32,
     /// Connections of all listeners together.
@@ -242,16 +236,6 @@ pub struct Limits {
     pub silent_connection: Duration,
     /// Until a connection without an octet is closed.
     pub idle_connection: Duration,
-    /// Until an outgoing connection is given up.
-    pub dial_time: Duration,
-    /// Octets that wait for one connection.
-    pub outbox_bytes: usize,
-    /// SIP transactions kept at once.
-    pub transactions: usize,
-    /// Nonces whose counts are remembered.
-    pub nonces: usize,
-    /// Living user actors a shard.
-    pub active_users: usize,
 }
 
 /// Chat rooms.
@@ -274,10 +258,6 @@ pub struct Deferred {
     pub expiry_s: u64,
     /// A receiver who is silent this long counts as away.
     pub silence: Duration,
-    /// First pause before another try.
-    pub retry: Duration,
-    /// The longest such pause.
-    pub retry_max: Duration,
     /// User part of the address that gives out what waits.
     pub service: String,
 }
@@ -327,7 +307,6 @@ impl Settings {
                 realm: reader.set("auth.realm", kinds::realm),
                 algorithms: reader.get("auth.algorithms", kinds::algorithms),
                 trusted_peers: reader.get("auth.trusted_peers", kinds::list(kinds::trusted_peer)),
-                nonce_life: reader.get("auth.nonce_seconds", kinds::seconds(10..=86_400)),
             },
             storage: Storage::read(reader),
             history: History {
@@ -374,6 +353,8 @@ impl Storage {
                 _ => Durability::Fsync,
             },
             partitions: reader.set("storage.partitions", kinds::number(1..=4_096)),
+            cache_bytes: reader.get("storage.cache_bytes", kinds::number(1_u32 << 20..=1 << 31)) as usize,
+            write_buffer_bytes: reader.get("storage.write_buffer_bytes", kinds::number(1_u32 << 20..=1 << 31)) as usize,
         }
     }
 }
@@ -386,19 +367,14 @@ impl Limits {
         Self {
             message_bytes: size(reader.get("limits.message_bytes", kinds::number(1..=message_bytes_max))),
             bindings_per_user: size(reader.get("limits.bindings_per_user", kinds::number(1..=100))),
-            binding_seconds: reader.get("limits.binding_seconds", kinds::number(60..=u32::MAX)),
+            binding_seconds_min: reader.get("limits.binding_seconds_min", kinds::number(1..=3_600)),
             binding_seconds_max: reader.get("limits.binding_seconds_max", kinds::number(60..=u32::MAX)),
             connections: size(reader.get("limits.connections", kinds::number(1..=10_000_000))),
             connections_per_source: size(reader.get("limits.connections_per_source", kinds::number(1..=10_000_000))),
-            challenges_per_source: reader.get("limits.challenges_per_source", kinds::number(1..=u32::MAX)),
+            challenges_per_source: reader.get("limits.challenges_per_source", kinds::number(0..=u32::MAX)),
             head_time: reader.get("limits.head_seconds", kinds::seconds(1..=3_600)),
             silent_connection: reader.get("limits.silent_connection_seconds", kinds::seconds(1..=86_400)),
             idle_connection: reader.get("limits.idle_connection_seconds", kinds::seconds(1..=86_400 * 7)),
-            dial_time: reader.get("limits.dial_seconds", kinds::seconds(1..=300)),
-            outbox_bytes: size(reader.get("limits.outbox_bytes", kinds::number(65_536..=1 << 30))),
-            transactions: size(reader.get("limits.transactions", kinds::number(1_024..=100_000_000))),
-            nonces: size(reader.get("limits.nonces", kinds::number(1_024..=100_000_000))),
-            active_users: size(reader.get("limits.active_users", kinds::number(1..=100_000_000))),
         }
     }
 }
@@ -412,8 +388,6 @@ impl Deferred {
             expiry_s: reader.get("deferred.expiry", kinds::number(60..=u32::MAX)).into(),
             // RFC 4320 §2.2: the answer must come before timer F of the sender, 32 s.
             silence: reader.get("deferred.silence_seconds", kinds::seconds(1..=30)),
-            retry: reader.get("deferred.retry_seconds", kinds::seconds(1..=86_400)),
-            retry_max: reader.get("deferred.retry_seconds_max", kinds::seconds(1..=86_400)),
             service: reader.get("deferred.service", kinds::user_part),
         }
     }

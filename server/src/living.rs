@@ -1,0 +1,221 @@
+//! The house, alive: threads, tables, tree and doors of one running server, put together from its settings and taken
+//! apart again in reverse.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::Arbiter;
+use actors::config::{ListenerName, Network};
+use actors::message::Offer;
+use actors::node::Node;
+use actors::tree::{self, Tree};
+use actors::{Config, House};
+use base::{Aor, IdMaker, Now};
+use net::{Dialer, Doors, Gate, NetError};
+use serde_json::{Value, json};
+use storage::Store;
+
+use crate::settings::{Settings, TrustedPeer};
+use crate::telemetry::{head, metric, sample};
+
+/// How long requests under way may take to be answered when the server stops.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Why a house could not come to life.
+#[derive(Debug, thiserror::Error)]
+pub enum LivingError {
+    /// A door cannot be opened.
+    #[error(transparent)]
+    Net(#[from] NetError),
+    /// The system has no randomness, or a socket cannot be duplicated.
+    #[error("cannot start: {0}")]
+    System(String),
+}
+
+/// A running server, but for its admin port and its store.
+pub struct Living {
+    house: Arc<House>,
+    tree: Tree,
+    gate: Arc<Gate>,
+    arbiters: Vec<Arbiter>,
+}
+
+impl Living {
+    /// Brings a house to life over an open store. Runs within an actix system; `fallen` is called when the root of the
+    /// tree gives up.
+    ///
+    /// # Errors
+    /// A door that cannot be opened; nothing lives then.
+    pub fn start(settings: &Settings, store: Store, fallen: impl FnOnce() + 'static) -> Result<Self, LivingError> {
+        let system = |error: &dyn std::fmt::Display| LivingError::System(error.to_string());
+        let shards = match settings.shards {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            shards => shards,
+        };
+        let doors_config = Arc::new(doors_config(settings));
+        let doors = Doors::bind(&doors_config, shards)?;
+        let config = house_config(settings, shards, &doors.udp_addresses(), &doors.tcp_addresses());
+        let ids = IdMaker::from_os().map_err(|error| system(&error))?;
+        let house = House::new(config, store, ids, Now::read);
+        let gate = Gate::new(doors_config.connections, doors_config.connections_per_source);
+        let arbiters: Vec<Arbiter> = (0..shards).map(|_| Arbiter::new()).collect();
+        for (shard, arbiter) in arbiters.iter().enumerate() {
+            let (house, sink) = (house.clone(), doors.sink(shard).map_err(|error| system(&error))?);
+            let attached = arbiter.spawn_fn(move || tree::attach_shard(&house, Box::new(sink)));
+            if !attached {
+                return Err(LivingError::System("a thread ended before it began".into()));
+            }
+        }
+        if let Some(arbiter) = arbiters.first() {
+            let (house, gate, config) = (house.clone(), gate.clone(), doors_config.clone());
+            let dialing = house.clone();
+            let dialer = actix::Actor::start_in_arbiter(&arbiter.handle(), move |_| Dialer::new(dialing, gate, config));
+            house.introduce(dialer.recipient());
+        }
+        let handles: Vec<_> = arbiters.iter().map(Arbiter::handle).collect();
+        let listeners = doors.children(&handles, &house, &gate, &doors_config);
+        let tree = tree::plant(&house, &handles, listeners, fallen);
+        Ok(Self { house, tree, gate, arbiters })
+    }
+
+    /// The tables that it lives by.
+    pub fn house(&self) -> &Arc<House> {
+        &self.house
+    }
+
+    /// What shows the tree and the counters, without holding the house itself.
+    pub fn view(&self) -> View {
+        View { house: self.house.clone(), node: self.tree.node.clone(), gate: self.gate.clone() }
+    }
+
+    /// Takes it apart: no new requests, those under way are answered, then all leaves.
+    pub async fn stop(self) {
+        let Self { house, tree, arbiters, .. } = self;
+        tree.close_doors();
+        let began = Instant::now();
+        while house.transactions.undecided() > 0 && began.elapsed() < DRAIN {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        // Answers that were decided last are still to leave.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        tree.leave();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        for arbiter in arbiters {
+            arbiter.stop();
+            let _ = tokio::task::spawn_blocking(move || arbiter.join()).await;
+        }
+    }
+}
+
+/// What the admin port sees of a living house.
+#[derive(Clone)]
+pub struct View {
+    house: Arc<House>,
+    node: Arc<Node>,
+    gate: Arc<Gate>,
+}
+
+impl View {
+    /// The supervision tree: name, kind, state, restarts, mailbox depth and bound, longest turn, children.
+    pub fn tree(&self) -> Value {
+        shown(&self.node)
+    }
+
+    /// Tells a user's actor, if there is one, that its account was changed, and makes the change hold at once: until the
+    /// actor has read it, the data plane knows nothing of the user.
+    pub fn account_changed(&self, aor: &Aor) {
+        self.house.reach.remove(aor);
+        self.house.registry.offer(aor.clone(), Offer::AccountChanged);
+    }
+
+    /// Prometheus text.
+    pub fn write_metrics(&self, out: &mut String) {
+        self.house.metrics.write(out);
+        self.gate.write(out);
+        let gauge = |out: &mut String, name, help, value: usize| metric(out, name, "gauge", help, value);
+        gauge(out, "parlour_transactions", "Transactions kept", self.house.transactions.len());
+        gauge(out, "parlour_users_known", "Addresses that the data plane knows", self.house.reach.len());
+        let restarts = self.node.restarts_below();
+        metric(out, "parlour_restarts_total", "counter", "Children of the tree that were started again", restarts);
+        head(out, "parlour_longest_turn_seconds", "gauge", "Longest turn of a part of the tree");
+        let mut longest: Vec<(String, u64)> = Vec::new();
+        for shard in self.node.children().0 {
+            for part in shard.children().0.iter().filter(|part| part.kind == "nursery" || part.kind == "sweeper") {
+                longest.push((format!("{} {}", shard.name, part.name), part.longest_turn_us()));
+            }
+        }
+        for (part, us) in longest {
+            let mut seconds = String::new();
+            let _ = write!(seconds, "{}.{:06}", us / 1_000_000, us % 1_000_000);
+            sample(out, "parlour_longest_turn_seconds", &[("part", &part)], seconds);
+        }
+    }
+}
+
+fn shown(node: &Arc<Node>) -> Value {
+    let (children, count) = node.children();
+    let mut value = json!({
+        "name": node.name,
+        "kind": node.kind,
+        "state": node.state().as_str(),
+        "restarts": node.restarts(),
+        "mailbox": { "depth": node.depth(), "bound": node.bound },
+        "longest_turn_us": node.longest_turn_us(),
+        "long_turns": node.long_turns(),
+        "children": children.iter().map(shown).collect::<Vec<_>>(),
+    });
+    if count > children.len() {
+        value["children_not_shown"] = json!(count - children.len());
+    }
+    value
+}
+
+fn doors_config(settings: &Settings) -> net::Config {
+    net::Config {
+        udp: settings.sip.udp.clone(),
+        tcp: settings.sip.tcp.clone(),
+        connections: settings.limits.connections,
+        connections_per_source: settings.limits.connections_per_source,
+        head_time: settings.limits.head_time,
+        silent_time: settings.limits.silent_connection,
+        idle_time: settings.limits.idle_connection,
+    }
+}
+
+fn house_config(settings: &Settings, shards: usize, udp: &[SocketAddr], tcp: &[SocketAddr]) -> Config {
+    // A listener at every address of the host is named by the domain: its peers find it by that (RFC 3261 §18.1.1).
+    let name = |address: &SocketAddr| {
+        let host = match settings.domains.first() {
+            Some(domain) if address.ip().is_unspecified() => domain.clone(),
+            _ if address.is_ipv6() => format!("[{}]", address.ip()),
+            _ => address.ip().to_string(),
+        };
+        ListenerName { sent_by: format!("{host}:{}", address.port()) }
+    };
+    let any = tcp.first().or(udp.first()).map_or_else(|| ListenerName { sent_by: "localhost:5060".into() }, name);
+    let trusted = settings.auth.trusted_peers.iter().filter_map(|peer| match peer {
+        TrustedPeer::Network(network) => Some(Network { address: network.address(), bits: network.prefix_bits() }),
+        TrustedPeer::Name(_) => None,
+    });
+    Config {
+        domains: settings.domains.clone(),
+        realm: settings.auth.realm.clone(),
+        algorithms: settings.auth.algorithms.clone(),
+        trusted: trusted.collect(),
+        udp: udp.iter().map(name).collect(),
+        tcp: any,
+        shards,
+        message_bytes: settings.limits.message_bytes,
+        bindings_per_user: settings.limits.bindings_per_user,
+        binding_expiry_s_min: settings.limits.binding_seconds_min,
+        binding_expiry_s_max: settings.limits.binding_seconds_max,
+        letters_per_user: settings.deferred.messages_per_user,
+        letter_bytes_per_user: settings.deferred.bytes_per_user,
+        letter_expiry_s: settings.deferred.expiry_s,
+        silence: settings.deferred.silence,
+        challenges_per_source: settings.limits.challenges_per_source,
+        ..Config::default()
+    }
+}
