@@ -32,7 +32,7 @@ impl Child {
         let (sip, msrp, http, admin) = (free()?, free()?, free()?, free()?);
         let config = dir.path().join("parlour.toml");
         let text = format!(
-            "domain = \"example.com\"\ndata_dir = {data:?}\nshards = 2\nlog = \"warn\"\n[sip]\nudp = [\"{sip}\"]\ntcp = [\"{sip}\"]\n\
+            "domain = \"example.com\"\ndata_dir = {data:?}\nshards = 2\nlog = \"error\"\n[sip]\nudp = [\"{sip}\"]\ntcp = [\"{sip}\"]\n\
              [msrp]\ntcp = [\"{msrp}\"]\n[http]\nlisten = \"{http}\"\n[admin]\nlisten = \"{admin}\"\n",
             data = dir.path().join("data"),
         );

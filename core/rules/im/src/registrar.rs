@@ -82,9 +82,10 @@ impl Binding {
         crate::entry::is_over(self.expires_unix_s, now)
     }
 
-    /// Seconds left, rounded up so that what stands is never said to be over.
+    /// Whole seconds left: never more than was asked for, and not 0 while it stands.
     pub fn left_s(&self, now: Now) -> u64 {
-        self.expires_unix_s.saturating_mul(1_000).saturating_sub(now.unix_ms).div_ceil(1_000)
+        let left_ms = self.expires_unix_s.saturating_mul(1_000).saturating_sub(now.unix_ms);
+        if left_ms == 0 { 0 } else { (left_ms / 1_000).max(1) }
     }
 
     /// Its Contact value in the 200 (RFC 3261 §10.3 step 8).
