@@ -13,7 +13,7 @@ use std::io;
 use std::ops::Range;
 use std::time::Duration;
 
-use crate::crowd::{Crowd, Event};
+use crate::crowd::{Crowd, Event, NO_ANSWER};
 use crate::flight::Errand;
 use crate::ledger::Ledger;
 use crate::measure;
@@ -42,9 +42,12 @@ pub enum RunError {
         failed: u64,
         /// REGISTERs in all.
         of: u64,
-        /// The first status that was none of success; 0 is no answer.
+        /// The first status that was none of success.
         first: u16,
     },
+    /// Nobody is there.
+    #[error("nothing at {0} answers REGISTER within 32 s (RFC 3261 §17.1.2.2, timer F)")]
+    Silence(std::net::SocketAddr),
     /// The server that we started ended by itself.
     #[error("the server ended by itself ({0}): run its start command by hand to see why")]
     ServerEnded(std::process::ExitStatus),
@@ -140,9 +143,23 @@ impl Stand<'_> {
 
     /// Registers users (or takes their bindings back, with `expires` 0) and waits for the last.
     pub fn register(&mut self, who: Range<u32>, expires: u32) -> Result<(), RunError> {
+        self.register_while(who, expires, || Ok(()))
+    }
+
+    /// The same, for as long as `alive` finds no fault.
+    pub fn register_while(
+        &mut self,
+        who: Range<u32>,
+        expires: u32,
+        mut alive: impl FnMut() -> Result<(), RunError>,
+    ) -> Result<(), RunError> {
         let (of, mut failed, mut first) = (u64::from(who.end - who.start), 0, 0);
         let (mut waiting, mut ended) = (who, 0);
         while ended < of {
+            alive()?;
+            if failed > 0 && first == NO_ANSWER {
+                return Err(RunError::Silence(self.plan.server));
+            }
             while self.crowd.under_way() < SETUP_AT_ONCE
                 && let Some(user) = waiting.next()
             {

@@ -16,7 +16,7 @@ const MARK: &[u8] = b"z9hG4bKpl";
 /// What stands before run and number in a body.
 const LETTER: &[u8] = b"letter ";
 const FILLER: &[u8] = b"Dear friend, the weather here is fine, the sea is calm and the bread is good. ";
-const AGENT: &[u8] = b"parlour-load";
+const AGENT: &[u8] = b"pl";
 const HEX: [u8; 16] = *b"0123456789abcdef";
 
 /// The texts of one run.
@@ -51,11 +51,6 @@ impl Wording {
         let head = body.len();
         body.extend(FILLER.iter().cycle().take(body_bytes.saturating_sub(head)));
         Self { run, domain: domain.into(), links: Vec::new(), body, agent: AGENT.to_vec(), transport }
-    }
-
-    /// The name of this run: eight hex digits.
-    pub fn run(&self) -> &str {
-        std::str::from_utf8(&self.run).unwrap_or_default()
     }
 
     /// The domain of the users.
@@ -155,7 +150,6 @@ impl Wording {
         out.extend_from_slice(from.aor.as_str().as_bytes());
         out.extend_from_slice(b">;tag=");
         out.extend_from_slice(&hex(numbers.number)[8..]);
-        out.extend_from_slice(&self.run);
         out.extend_from_slice(b"\r\nTo: <");
         out.extend_from_slice(to.aor.as_str().as_bytes());
         out.extend_from_slice(b">\r\nCall-ID: ");

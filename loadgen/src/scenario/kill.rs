@@ -102,7 +102,7 @@ pub fn run(stand: &mut Stand<'_>) -> Result<(), RunError> {
     let mut victim = Victim::new(&command);
     victim.tend(0)?;
     let everybody = 0..stand.crowd.size();
-    stand.register(everybody.clone(), 0)?;
+    stand.register_while(everybody.clone(), 0, || victim.tend(0).map(|_| ()))?;
 
     let wanted = messages(stand.plan);
     let mut moments = Moments::roll(stand.crowd, stand.plan.kills, wanted);
