@@ -45,6 +45,23 @@ impl<T> Ask<T> {
         Self(Inner::Later(Box::pin(future)))
     }
 
+    /// What a thread of its own will say: for work of seconds.
+    pub(crate) fn on_thread(name: &str, work: impl FnOnce() -> Result<T, StoreError> + Send + 'static) -> Self
+    where
+        T: Send + 'static,
+    {
+        let (ask, reply) = Self::open();
+        let started = std::thread::Builder::new().name(name.into()).spawn(move || {
+            let mut answers = Answers::default();
+            reply.send(work(), &mut answers);
+            answers.deliver();
+        });
+        match started {
+            Ok(_) => ask,
+            Err(error) => Self::ready(Err(StoreError::disk(format!("no thread for {name}: {error}")))),
+        }
+    }
+
     /// An open question and the way to answer it. The answer goes over the desk of the calling thread, if it has one.
     pub(crate) fn open() -> (Self, Reply<T>) {
         let slot =

@@ -3,7 +3,10 @@
 //! A partition is the unit of ownership, order, atomic commit and fsync. A batch belongs to one partition and is done
 //! whole or not at all; its answer comes when it is durable. Records and keys stay above this face.
 
+pub mod faulty;
 pub mod memory;
+pub mod rocks;
+mod tuning;
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -22,7 +25,7 @@ use crate::keys::Key;
 use crate::metrics::Metrics;
 
 /// Longest key.
-const KEY_BYTES_LIMIT: usize = 65_535;
+const LONGEST_KEY: usize = 65_535;
 /// Rows of one page of a load.
 const LOAD_PAGE_ROWS: usize = 256;
 
@@ -46,6 +49,8 @@ pub enum Expect {
     Any,
     /// There is none.
     Absent,
+    /// There is one, even if its time is over: who acts on an expired record removes it so, once.
+    Present,
     /// It has this revision.
     Rev(Rev),
 }
@@ -162,8 +167,8 @@ impl Batch {
         let key = op.key.bytes().len();
         if value > RECORD_BYTES_MAX {
             self.fault = Some(StoreError::TooLarge { bytes: value, max: RECORD_BYTES_MAX });
-        } else if key > KEY_BYTES_LIMIT {
-            self.fault = Some(StoreError::TooLarge { bytes: key, max: KEY_BYTES_LIMIT });
+        } else if key > LONGEST_KEY {
+            self.fault = Some(StoreError::TooLarge { bytes: key, max: LONGEST_KEY });
         } else if matches!(op.family, Family::Due | Family::Meta) {
             self.fault =
                 Some(StoreError::Unsupported { engine: "any", what: "batch that writes the engine's own families" });

@@ -9,7 +9,7 @@ use crate::ask::{Answers, Ask, Reply};
 use crate::engine::{Batch, Change, Epoch, Expect, Op, Receipt, Rev, is_due};
 use crate::error::StoreError;
 use crate::families::Family;
-use crate::keys::{self, ARRIVAL_BYTES};
+use crate::keys::{self, ARRIVAL_WIDTH};
 use crate::read::Table;
 use crate::record::Head;
 
@@ -98,7 +98,7 @@ impl Ledger {
     /// Reads the high water mark of a store; a new store has none.
     pub(crate) fn open(table: &impl Table) -> Result<Self, StoreError> {
         let Some(value) = table.value(Family::Meta, &keys::meta_mark())? else { return Ok(Self::default()) };
-        let mark = value.get(crate::record::HEAD_BYTES..).and_then(|mark| mark.first_chunk::<16>());
+        let mark = value.get(crate::record::HEAD_WIDTH..).and_then(|mark| mark.first_chunk::<16>());
         let mark = mark.ok_or(StoreError::Damaged { kind: "high water mark", what: "it is cut short" })?;
         let (rev, arrival) = mark.split_at(8);
         let number = |bytes: &[u8]| bytes.iter().fold(0u64, |number, byte| number << 8 | u64::from(*byte));
@@ -170,8 +170,8 @@ impl Ledger {
         let rows: Vec<Staged> = ops.into_iter().map(|op| Staged::new(op, partition, arrival)).collect();
         for Staged { family, row, expect, .. } in &rows {
             if *expect != Expect::Any {
-                let found = standing(disk, overlay, *family, row)?.filter(|head| !head.is_over(now_unix_ms / 1_000));
-                expected(*expect, found)?;
+                let seen = |head: &Head| *expect == Expect::Present || !head.is_over(now_unix_ms / 1_000);
+                expected(*expect, standing(disk, overlay, *family, row)?.filter(seen))?;
             }
         }
         if rows.is_empty() {
@@ -233,7 +233,7 @@ impl Staged {
         let Op { family, mut key, stamp_at, expect, change } = op;
         let stamped = stamp_at.zip(arrival);
         if let Some((at, arrival)) = stamped {
-            debug_assert!(at + ARRIVAL_BYTES <= key.bytes().len());
+            debug_assert!(at + ARRIVAL_WIDTH <= key.bytes().len());
             key.stamp(at, arrival);
         }
         Self { family, row: key.on_disk(partition), expect, change, fresh: stamped.is_some() }
@@ -252,6 +252,7 @@ fn expected(expect: Expect, found: Option<Head>) -> Result<(), StoreError> {
     let holds = match expect {
         Expect::Any => true,
         Expect::Absent => found.is_none(),
+        Expect::Present => found.is_some(),
         Expect::Rev(rev) => found.is_some_and(|head| head.rev == rev),
     };
     if holds { Ok(()) } else { Err(StoreError::Conflict { found: found.map(|head| head.rev) }) }

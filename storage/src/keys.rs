@@ -12,9 +12,9 @@ use crate::families::Family;
 use crate::spool::MessageId;
 
 /// Octets in front of every key on disk: the partition.
-pub(crate) const PARTITION_BYTES: usize = 2;
+pub(crate) const PARTITION_WIDTH: usize = 2;
 /// Octets of an arrival inside a key.
-pub(crate) const ARRIVAL_BYTES: usize = 8;
+pub(crate) const ARRIVAL_WIDTH: usize = 8;
 
 /// The key of a record within its partition and family.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -27,15 +27,15 @@ impl Key {
     }
 
     fn join(pieces: &[&[u8]]) -> Self {
-        let mut whole = Vec::with_capacity(PARTITION_BYTES + pieces.iter().map(|piece| piece.len()).sum::<usize>());
-        whole.extend_from_slice(&[0; PARTITION_BYTES]);
+        let mut whole = Vec::with_capacity(PARTITION_WIDTH + pieces.iter().map(|piece| piece.len()).sum::<usize>());
+        whole.extend_from_slice(&[0; PARTITION_WIDTH]);
         pieces.iter().for_each(|piece| whole.extend_from_slice(piece));
         Self(whole)
     }
 
     /// The octets, without the partition.
     pub fn bytes(&self) -> &[u8] {
-        &self.0[PARTITION_BYTES..]
+        &self.0[PARTITION_WIDTH..]
     }
 
     /// The smallest key that is larger than this one.
@@ -47,24 +47,24 @@ impl Key {
 
     /// The smallest key that is larger than every key with this one as prefix; `None` when there is none.
     pub fn after_prefix(self) -> Option<Self> {
-        after_prefix(self.0).filter(|end| end.len() > PARTITION_BYTES).map(Self)
+        after_prefix(self.0).filter(|end| end.len() > PARTITION_WIDTH).map(Self)
     }
 
     /// The key as it stands on disk.
     pub(crate) fn on_disk(mut self, partition: Partition) -> Vec<u8> {
-        self.0[..PARTITION_BYTES].copy_from_slice(&partition.0.to_be_bytes());
+        self.0[..PARTITION_WIDTH].copy_from_slice(&partition.0.to_be_bytes());
         self.0
     }
 
     /// The key of a row on disk.
     pub(crate) fn from_disk(row: &[u8]) -> Self {
-        Self::of(row.get(PARTITION_BYTES..).unwrap_or_default())
+        Self::of(row.get(PARTITION_WIDTH..).unwrap_or_default())
     }
 
     /// Writes an arrival over the octets that a layout left free for it.
     pub(crate) fn stamp(&mut self, at: usize, arrival: u64) {
-        let at = at + PARTITION_BYTES;
-        if let Some(free) = self.0.get_mut(at..at + ARRIVAL_BYTES) {
+        let at = at + PARTITION_WIDTH;
+        if let Some(free) = self.0.get_mut(at..at + ARRIVAL_WIDTH) {
             free.copy_from_slice(&arrival.to_be_bytes());
         }
     }
@@ -121,7 +121,7 @@ pub fn read_spool(key: &Key) -> Option<(&str, u64, &[u8])> {
     let bytes = key.bytes();
     let end = memchr_nul(bytes)?;
     let aor = std::str::from_utf8(&bytes[..end]).ok()?;
-    let (arrival, id) = bytes[end + 1..].split_first_chunk::<ARRIVAL_BYTES>()?;
+    let (arrival, id) = bytes[end + 1..].split_first_chunk::<ARRIVAL_WIDTH>()?;
     Some((aor, u64::from_be_bytes(*arrival), id))
 }
 
@@ -132,13 +132,13 @@ pub fn seen(aor: &Aor, id: &MessageId) -> Key {
 
 /// `due: partition ‖ expires (unix seconds, u64 BE) ‖ family ‖ key of the record -> nothing`
 pub(crate) fn due_on_disk(family: Family, row: &[u8], expires_unix_s: u64) -> Vec<u8> {
-    let (partition, key) = row.split_at(PARTITION_BYTES.min(row.len()));
+    let (partition, key) = row.split_at(PARTITION_WIDTH.min(row.len()));
     [partition, &expires_unix_s.to_be_bytes(), &[family.number()], key].concat()
 }
 
 /// What a row of the due index says: when, which family, and the key of the record on disk.
 pub(crate) fn read_due(row: &[u8]) -> Option<(u64, Family, Vec<u8>)> {
-    let (partition, rest) = row.split_first_chunk::<PARTITION_BYTES>()?;
+    let (partition, rest) = row.split_first_chunk::<PARTITION_WIDTH>()?;
     let (expires, rest) = rest.split_first_chunk::<8>()?;
     let (family, key) = rest.split_first()?;
     Some((u64::from_be_bytes(*expires), Family::from_number(*family)?, [partition.as_slice(), key].concat()))

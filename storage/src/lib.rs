@@ -13,6 +13,7 @@
 
 pub mod accounts;
 pub mod ask;
+mod backup;
 pub mod bindings;
 pub mod clock;
 pub mod config;
@@ -23,15 +24,19 @@ pub mod families;
 pub mod flow;
 mod group;
 pub mod keys;
+mod lock;
 pub mod metrics;
 mod read;
+mod readers;
 mod record;
 mod seen;
 pub mod spool;
 mod store;
+mod writer;
 
 pub use accounts::Account;
 pub use ask::Ask;
+pub use backup::restore;
 pub use bindings::StoredBinding;
 pub use clock::{Clock, SetClock, WallClock};
 pub use config::{Config, Durability, EngineKind};

@@ -8,7 +8,7 @@ use crate::engine::{Rev, Row, Tally};
 use crate::error::StoreError;
 use crate::families::Family;
 use crate::keys::{self, Key};
-use crate::record::{HEAD_BYTES, Head};
+use crate::record::{HEAD_WIDTH, Head};
 
 /// Rows in the order of their keys, heads and all.
 pub(crate) trait Table {
@@ -34,7 +34,7 @@ pub(crate) fn get(
 ) -> Result<Option<(Rev, Bytes)>, StoreError> {
     let Some(value) = table.value(family, row)? else { return Ok(None) };
     let head = Head::read(&value)?;
-    Ok(if head.is_over(now_unix_s) { None } else { Some((head.rev, value.slice(HEAD_BYTES..))) })
+    Ok(if head.is_over(now_unix_s) { None } else { Some((head.rev, value.slice(HEAD_WIDTH..))) })
 }
 
 /// Where a scan is to look.
@@ -64,7 +64,7 @@ pub(crate) fn scan(table: &impl Table, range: &Range, limit: usize, now_unix_s: 
             rows.push(Row {
                 key: Key::from_disk(key),
                 rev: head.rev,
-                value: Bytes::copy_from_slice(&value[HEAD_BYTES..]),
+                value: Bytes::copy_from_slice(&value[HEAD_WIDTH..]),
             });
         }
         Ok(rows.len() < limit)
@@ -78,7 +78,7 @@ pub(crate) fn tally(table: &impl Table, range: &Range, now_unix_s: u64) -> Resul
     table.visit(range.family, &range.from, range.until.as_deref(), &mut |_, value| {
         if !Head::read(value)?.is_over(now_unix_s) {
             tally.count += 1;
-            tally.bytes += (value.len() - HEAD_BYTES) as u64;
+            tally.bytes += (value.len() - HEAD_WIDTH) as u64;
         }
         Ok(true)
     })?;
@@ -113,7 +113,7 @@ pub(crate) fn due(
             rows.push(Row {
                 key: Key::from_disk(&row),
                 rev: Head::read(&value)?.rev,
-                value: value.slice(HEAD_BYTES..),
+                value: value.slice(HEAD_WIDTH..),
             });
         }
     }

@@ -158,9 +158,16 @@ impl Store {
         rows.map(|rows| rows?.iter().map(|row| Ok(Letter::read(&row.key, &row.value)?.1)).collect())
     }
 
-    /// Removes a letter: it was delivered, failed, or taken back. One that is gone already is not missed.
-    pub fn remove_letter(&self, aor: &Aor, arrival: u64, id: &MessageId) -> Ask<()> {
-        self.remove_letters(aor, &[(arrival, id.clone())])
+    /// Removes a letter: it was delivered, failed, or taken back. `false`: it was gone already. An expired letter counts
+    /// as there until it is removed.
+    pub fn remove_letter(&self, aor: &Aor, arrival: u64, id: &MessageId) -> Ask<bool> {
+        let mut batch = Batch::new();
+        batch.delete(Family::Spool, keys::spool(aor, arrival, id), Expect::Present);
+        self.commit(self.partition(aor), batch).map(|receipt| match receipt {
+            Ok(_) => Ok(true),
+            Err(StoreError::Conflict { .. }) => Ok(false),
+            Err(why) => Err(why),
+        })
     }
 
     /// Removes several letters of a user in one commit.

@@ -11,6 +11,7 @@ use crate::ask::Ask;
 use crate::clock::{Clock, WallClock};
 use crate::config::{Config, EngineKind};
 use crate::engine::memory::Memory;
+use crate::engine::rocks::Rocks;
 use crate::engine::{Batch, Engine, Epoch, Health, Receipt, Row};
 use crate::error::StoreError;
 use crate::families::Family;
@@ -34,7 +35,7 @@ impl Store {
         let partitions = Partitions::new(config.partitions.unwrap_or(base::partition::PARTITIONS_DEFAULT));
         let engine: Arc<dyn Engine> = match config.engine {
             EngineKind::Memory => Arc::new(Memory::new(partitions, Arc::clone(&clock))),
-            EngineKind::Rocksdb => return Err(StoreError::Unsupported { engine: "rocksdb", what: "disk" }),
+            EngineKind::Rocksdb => Arc::new(Rocks::open(config, Arc::clone(&clock))?),
         };
         Ok(Self::over(engine, clock))
     }

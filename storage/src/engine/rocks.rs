@@ -1,0 +1,380 @@
+//! Records in RocksDB: one column family a [`Family`], one writer, a few readers.
+//!
+//! The database lies in `store/` of the data directory. Its handle stands behind a lock that only a repair takes for
+//! itself: after some faults RocksDB takes no more writes until it is opened again, and the writer does that once the
+//! disk is seen to work.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use base::{Partition, Partitions, partition::HASH_NAME, partition::PARTITIONS_DEFAULT};
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
+use rocksdb::{ColumnFamily, DB, Options, ReadOptions, WriteBatch, WriteOptions};
+
+use super::{Batch, Engine, Epoch, Health, Receipt, Rev, Row, Tally, tuning};
+use crate::ask::Ask;
+use crate::backup;
+use crate::clock::Clock;
+use crate::config::{Config, Durability};
+use crate::error::StoreError;
+use crate::families::Family;
+use crate::flow::Flow;
+use crate::group::{Commit, Disk};
+use crate::keys::{self, Key};
+use crate::lock::DirLock;
+use crate::metrics::Metrics;
+use crate::read::{self, Range, Table, Visit};
+use crate::readers::Readers;
+use crate::record::{HEAD_WIDTH, Head, Reader, Writer as Record};
+use crate::writer::{Journal, Surroundings, Writer};
+
+/// The folder of the database within the data directory.
+pub(crate) const FOLDER: &str = "store";
+const META_KIND: &str = "description of a store";
+const META_VERSION: u8 = 1;
+/// What a test of the disk writes: more than a block, so that the last free one does not look like space.
+const TEST_SIZE: usize = 256 * 1024;
+
+/// The engine on RocksDB. Clones are the same store; when the last one is dropped, it is closed.
+#[derive(Clone)]
+pub struct Rocks(Arc<Parts>);
+
+struct Parts {
+    home: Arc<Home>,
+    writer: Writer,
+    readers: Readers,
+    partitions: Partitions,
+    health: Arc<Mutex<Health>>,
+    metrics: Arc<Metrics>,
+}
+
+/// The database and where it lies: what the threads share.
+struct Home {
+    /// Its data directory.
+    data_dir: PathBuf,
+    config: Config,
+    clock: Arc<dyn Clock>,
+    /// `None` once it is closed, or while a repair failed.
+    db: RwLock<Option<DB>>,
+    lock: Mutex<Option<DirLock>>,
+}
+
+impl Rocks {
+    /// Opens the store in the data directory of `config`, and makes it where there is none. Blocks while the log is
+    /// read. Fails when another process holds the directory, or the store was made otherwise than `config` says.
+    pub fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
+        let lock = DirLock::take(&config.data_dir)?;
+        let home = Home {
+            data_dir: config.data_dir.clone(),
+            config: config.clone(),
+            clock: Arc::clone(&clock),
+            db: RwLock::new(None),
+            lock: Mutex::new(Some(lock)),
+        };
+        home.reopen()?;
+        let partitions = home.describe()?;
+        let (home, metrics) = (Arc::new(home), Arc::new(Metrics::default()));
+        let health = Arc::new(Mutex::new(Health::Serving));
+        let sync = config.durability == Durability::Fsync;
+        let journal = RocksDisk { home: Arc::clone(&home), staged: WriteBatch::default() };
+        let around = Surroundings { metrics: Arc::clone(&metrics), health: Arc::clone(&health), clock, sync };
+        let writer = Writer::start(journal, around)?;
+        let readers = Readers::start(config.readers, Arc::clone(&metrics))?;
+        Ok(Self(Arc::new(Parts { home, writer, readers, partitions, health, metrics })))
+    }
+
+    fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&View<'_>, u64) -> Result<T, StoreError> + Send + 'static,
+    ) -> Ask<T> {
+        let home = Arc::clone(&self.0.home);
+        self.0.readers.ask(move || home.with(|db| read(&View(db), home.clock.unix_ms() / 1_000)))
+    }
+}
+
+impl Engine for Rocks {
+    fn partitions(&self) -> Partitions {
+        self.0.partitions
+    }
+
+    fn get(&self, partition: Partition, family: Family, key: Key) -> Ask<Option<(Rev, Bytes)>> {
+        self.read(move |table, now| read::get(table, &key.on_disk(partition), family, now))
+    }
+
+    fn scan(&self, partition: Partition, family: Family, prefix: Key, from: Key, limit: usize) -> Ask<Vec<Row>> {
+        self.read(move |table, now| read::scan(table, &Range::new(partition, family, prefix, from), limit, now))
+    }
+
+    fn tally(&self, partition: Partition, family: Family, prefix: Key) -> Ask<Tally> {
+        self.read(move |table, now| read::tally(table, &Range::new(partition, family, prefix.clone(), prefix), now))
+    }
+
+    fn due(&self, partition: Partition, family: Family, limit: usize) -> Ask<Vec<Row>> {
+        self.read(move |table, now| read::due(table, partition, family, limit, now))
+    }
+
+    fn commit(&self, partition: Partition, fence: Epoch, batch: Batch) -> Ask<Receipt> {
+        let opened = Commit::open(partition, fence, batch);
+        match opened.and_then(|(commit, ask)| self.0.writer.submit(commit).map(|()| ask)) {
+            Ok(ask) => ask,
+            Err(why) => Ask::ready(Err(why)),
+        }
+    }
+
+    fn load(&self, partition: Partition, families: &[Family]) -> Flow<(Family, Row)> {
+        super::load_by_scans(self.clone(), partition, families)
+    }
+
+    fn backup(&self, dir: PathBuf) -> Ask<()> {
+        let home = Arc::clone(&self.0.home);
+        // It may take minutes: a thread of its own, not one of those that read.
+        Ask::on_thread("store-backup", move || home.with(|db| backup::take(db, &dir)))
+    }
+
+    fn health(&self) -> Health {
+        if self.0.writer.has_ended() { Health::Refusing(StoreError::Closed) } else { self.0.health.lock().clone() }
+    }
+
+    fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
+    fn close(&self) -> Ask<()> {
+        let engine = self.clone();
+        Ask::on_thread("store-close", move || {
+            engine.0.close();
+            Ok(())
+        })
+    }
+}
+
+impl Parts {
+    fn close(&self) {
+        self.writer.stop();
+        self.readers.stop();
+        drop(self.home.db.write().take());
+        drop(self.home.lock.lock().take());
+    }
+}
+
+impl Drop for Parts {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Home {
+    fn path(&self) -> PathBuf {
+        self.data_dir.join(FOLDER)
+    }
+
+    /// What needs the database, while no repair is under way.
+    fn with<T>(&self, act: impl FnOnce(&DB) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        match self.db.read().as_ref() {
+            Some(db) => act(db),
+            None if self.lock.lock().is_none() => Err(StoreError::Closed),
+            None => Err(StoreError::disk("the database could not be opened again after a fault")),
+        }
+    }
+
+    /// Opens the database, closing it first where it is open.
+    fn reopen(&self) -> Result<(), StoreError> {
+        let mut db = self.db.write();
+        drop(db.take());
+        let path = self.path();
+        if path.join("CURRENT").exists() {
+            known_families(&path)?;
+        }
+        let options = tuning::database(&self.config);
+        let families = tuning::families(&self.config, &self.clock);
+        let opened = DB::open_cf_descriptors(&options, &path, families).map_err(|error| match error.into_string() {
+            held if held.contains("LOCK") => {
+                StoreError::Locked { dir: self.data_dir.clone(), holder: format!("RocksDB says: {held}").into() }
+            }
+            other => fault(&other),
+        })?;
+        *db = Some(opened);
+        Ok(())
+    }
+
+    /// Reads what the store is, or writes it down where the store is new.
+    fn describe(&self) -> Result<Partitions, StoreError> {
+        let row = keys::meta_store();
+        if let Some(found) = self.with(|db| View(db).value(Family::Meta, &row))? {
+            let partitions = read_description(&self.data_dir, &found)?;
+            return match self.config.partitions.filter(|wanted| *wanted != partitions.count()) {
+                Some(wanted) => {
+                    Err(StoreError::WrongPartitions { dir: self.data_dir.clone(), found: partitions.count(), wanted })
+                }
+                None => Ok(partitions),
+            };
+        }
+        let partitions = Partitions::new(self.config.partitions.unwrap_or(PARTITIONS_DEFAULT));
+        let mut value = Vec::new();
+        Head { rev: Rev(0), expires_unix_s: 0 }.write(&mut value);
+        let mut record = Record::new(META_VERSION);
+        record.number(u64::from(partitions.count())).text(HASH_NAME);
+        value.extend_from_slice(&record.finish());
+        self.with(|db| {
+            let mut batch = WriteBatch::default();
+            batch.put_cf(column(db, Family::Meta)?, &row, &value);
+            db.write_opt(batch, &synced(true)).map_err(disk_fault)
+        })?;
+        Ok(partitions)
+    }
+
+    /// Whether the disk takes a file, and has space for one.
+    fn test_file(&self) -> Result<(), StoreError> {
+        let path = self.data_dir.join("store.test");
+        let written =
+            std::fs::write(&path, vec![0x5A; TEST_SIZE]).and_then(|()| std::fs::File::open(&path)?.sync_all());
+        let removed = std::fs::remove_file(&path);
+        written.and(removed).map_err(|error| fault(&error.to_string()))
+    }
+}
+
+/// What a store says of itself: checked, because no record could be found again otherwise.
+pub(crate) fn read_description(data_dir: &Path, value: &Bytes) -> Result<Partitions, StoreError> {
+    let record = value.slice(HEAD_WIDTH.min(value.len())..);
+    let (_, mut fields) = Reader::open(META_KIND, META_VERSION, &record)?;
+    let (count, hash) = (fields.narrow::<u16>()?, fields.text()?);
+    if hash != HASH_NAME {
+        return Err(StoreError::WrongHash { dir: data_dir.to_owned(), found: hash.into(), known: HASH_NAME });
+    }
+    Ok(Partitions::new(count))
+}
+
+/// Refuses a database with families of a later version.
+fn known_families(path: &Path) -> Result<(), StoreError> {
+    let found = DB::list_cf(&Options::default(), path).map_err(disk_fault)?;
+    let known = |name: &String| name == "default" || Family::ALL.into_iter().any(|family| family.name() == name);
+    match found.into_iter().find(|name| !known(name)) {
+        Some(name) => Err(StoreError::Directory {
+            dir: path.to_owned(),
+            what: format!("has a family `{name}` that this program does not know: use the newer program").into(),
+        }),
+        None => Ok(()),
+    }
+}
+
+fn column(db: &DB, family: Family) -> Result<&ColumnFamily, StoreError> {
+    db.cf_handle(family.name()).ok_or_else(|| StoreError::disk(format!("family {} is missing", family.name())))
+}
+
+fn synced(sync: bool) -> WriteOptions {
+    let mut options = WriteOptions::default();
+    options.set_sync(sync);
+    options
+}
+
+/// A message of RocksDB or of the system, by its cause.
+fn fault(message: &str) -> StoreError {
+    // ENOSPC and EDQUOT, as RocksDB and the standard library write them.
+    let full = ["No space left", "NoSpace", "Disk quota exceeded", "Max allowed space"];
+    if full.iter().any(|text| message.contains(text)) { StoreError::Full } else { StoreError::disk(message) }
+}
+
+pub(crate) fn disk_fault(error: rocksdb::Error) -> StoreError {
+    fault(&error.into_string())
+}
+
+/// The database as a table of rows.
+pub(crate) struct View<'a>(pub &'a DB);
+
+impl Table for View<'_> {
+    fn value(&self, family: Family, row: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        let found = self.0.get_cf(column(self.0, family)?, row).map_err(disk_fault)?;
+        Ok(found.map(Bytes::from))
+    }
+
+    fn head(&self, family: Family, row: &[u8]) -> Result<Option<Head>, StoreError> {
+        let found = self.0.get_pinned_cf(column(self.0, family)?, row).map_err(disk_fault)?;
+        found.map(|value| Head::read(&value)).transpose()
+    }
+
+    fn visit(&self, family: Family, from: &[u8], until: Option<&[u8]>, visit: Visit<'_>) -> Result<(), StoreError> {
+        let mut options = ReadOptions::default();
+        if let Some(until) = until {
+            options.set_iterate_upper_bound(until);
+        }
+        let mut rows = self.0.raw_iterator_cf_opt(column(self.0, family)?, options);
+        rows.seek(from);
+        while let Some((key, value)) = rows.item() {
+            if !visit(key, value)? {
+                return Ok(());
+            }
+            rows.next();
+        }
+        rows.status().map_err(disk_fault)
+    }
+}
+
+/// The database as the writer sees it.
+struct RocksDisk {
+    home: Arc<Home>,
+    staged: WriteBatch,
+}
+
+impl Table for RocksDisk {
+    fn value(&self, family: Family, row: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        self.home.with(|db| View(db).value(family, row))
+    }
+
+    fn head(&self, family: Family, row: &[u8]) -> Result<Option<Head>, StoreError> {
+        self.home.with(|db| View(db).head(family, row))
+    }
+
+    fn visit(&self, family: Family, from: &[u8], until: Option<&[u8]>, visit: Visit<'_>) -> Result<(), StoreError> {
+        self.home.with(|db| View(db).visit(family, from, until, visit))
+    }
+}
+
+impl Disk for RocksDisk {
+    fn stage_put(&mut self, family: Family, row: &[u8], value: &[u8]) {
+        if let Some(db) = self.home.db.read().as_ref()
+            && let Ok(column) = column(db, family)
+        {
+            self.staged.put_cf(column, row, value);
+        }
+    }
+
+    fn stage_delete(&mut self, family: Family, row: &[u8]) {
+        if let Some(db) = self.home.db.read().as_ref()
+            && let Ok(column) = column(db, family)
+        {
+            self.staged.delete_cf(column, row);
+        }
+    }
+
+    fn discard(&mut self) {
+        self.staged.clear();
+    }
+
+    fn write(&mut self, sync: bool) -> Result<(), StoreError> {
+        let batch = std::mem::take(&mut self.staged);
+        self.home.with(|db| db.write_opt(batch, &synced(sync)).map_err(disk_fault))
+    }
+}
+
+impl Journal for RocksDisk {
+    fn test(&mut self) -> Result<(), StoreError> {
+        self.discard();
+        // First the disk alone: a database closed on a full disk could not be opened again, and would not even be read.
+        self.home.test_file()?;
+        let probe = |disk: &mut Self| {
+            disk.stage_put(Family::Meta, &keys::meta_probe(), &[]);
+            disk.write(true)
+        };
+        if let Err(why) = probe(self) {
+            tracing::warn!(%why, "The disk works, RocksDB does not: it is opened again");
+            self.home.reopen()?;
+            return probe(self);
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<(), StoreError> {
+        self.home.with(|db| db.flush_wal(true).map_err(disk_fault))
+    }
+}
