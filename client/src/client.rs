@@ -17,21 +17,21 @@ use crate::error::ClientError;
 use crate::inbound::{Event, Responder};
 use crate::link::{Link, Settings};
 use crate::login::{Login, Tried, Verdict};
-use crate::pager::{Incoming, Outgoing, Owed, Owing, Sent, lossy};
+use crate::owed::{Debts, Owed, Owing};
+use crate::pager::{Incoming, Outgoing, Sent, lossy};
 use crate::registration::{self, Binding, Registrar};
 use crate::turns::Turns;
 
 /// Events that wait for the reader; then messages are answered 480, and all else is lost.
 const EVENTS: usize = 1_024;
-/// Notifications that wait to be sent; then their senders are not told.
-const OWED: usize = 1_024;
 /// Notifications under way at once.
 const OWED_AT_ONCE: usize = 32;
 /// One attempt, and one more for each new nonce: a server that finds every nonce stale is left alone.
 const ATTEMPTS: usize = 4;
 /// The first and the longest pause before a lost registration is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-/// How long a client that leaves waits for the server to take its binding back.
+/// How long a client that leaves waits for its last notifications to be answered, and then for the server to take its
+/// binding back.
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// A user agent. Clones are the same one.
@@ -80,7 +80,7 @@ struct Shared {
     turns: Turns,
     answer: Arc<Mutex<Answer>>,
     events: mpsc::Sender<Event>,
-    owed: mpsc::Sender<Owed>,
+    debts: Debts,
     registrar: tokio::sync::Mutex<Registrar>,
     /// Route lines that the registrar named.
     route: Mutex<String>,
@@ -107,12 +107,12 @@ impl Client {
     pub async fn connect(account: Account, options: Options) -> Result<(Self, Inbox), ClientError> {
         let ids = IdMaker::from_os().map_err(|error| std::io::Error::other(error.to_string()))?;
         let (events, inbox) = mpsc::channel(EVENTS);
-        let (owed, owing) = mpsc::channel(OWED);
+        let (debts, owing) = Debts::new();
         let answer = Arc::new(Mutex::new(options.answer));
         let responder = Responder::new(
             &options,
             events.clone(),
-            owed.clone(),
+            debts.clone(),
             answer.clone(),
             KeyedHash::new(ids.key()),
             account.server,
@@ -142,7 +142,7 @@ impl Client {
             turns: Turns::default(),
             answer,
             events,
-            owed,
+            debts,
             registrar: registrar.into(),
             route: Mutex::default(),
             quiet_until: Mutex::default(),
@@ -195,8 +195,7 @@ impl Client {
         if self.shared.options.receipts
             && let Some(owed) = Owed::of(message, Owing::Displayed)
         {
-            // Too many are owed already: this sender is not told.
-            let _ = self.shared.owed.try_send(owed);
+            self.shared.debts.owe(owed);
         }
     }
 
@@ -223,9 +222,13 @@ impl Client {
         *lock(&self.shared.answer) = answer;
     }
 
-    /// Takes the binding back, if there is one, and ends the client for all its handles. Says whether there was one.
+    /// Sends the notifications that are still owed, takes the binding back, if there is one, and ends the client for all
+    /// its handles. Says whether there was one. Takes 10 s at most.
     pub async fn close(&self) -> Result<bool, ClientError> {
         self.shared.stop_keeping();
+        if tokio::time::timeout(FAREWELL, self.shared.debts.settled()).await.is_err() {
+            tracing::debug!("Notifications are left unsent");
+        }
         let unbound = match tokio::time::timeout(FAREWELL, self.shared.unbind()).await {
             Ok(unbound) => unbound,
             Err(_) => Err(self.shared.silent(FAREWELL)),
@@ -535,6 +538,7 @@ async fn pay(shared: Weak<Shared>, mut owing: mpsc::Receiver<Owed>) {
             if let Err(error) = shared.send(&owed.to, &notice).await {
                 tracing::debug!(%error, "Notification not sent");
             }
+            shared.debts.paid();
         });
     }
 }

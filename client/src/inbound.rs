@@ -12,7 +12,8 @@ use tokio::sync::mpsc;
 use crate::ClientError;
 use crate::account::{Answer, Options};
 use crate::link::Answerer;
-use crate::pager::{self, Content, Incoming, Owed, Owing, Receipt};
+use crate::owed::{Debts, Owed, Owing};
+use crate::pager::{self, Content, Incoming, Receipt};
 use crate::registration::Binding;
 
 /// What the client tells who uses it.
@@ -46,7 +47,7 @@ const REMEMBERED_FOR: Duration = Duration::from_secs(base::limits::SEEN_EXPIRY_S
 #[derive(Clone)]
 pub(crate) struct Responder {
     events: mpsc::Sender<Event>,
-    owed: mpsc::Sender<Owed>,
+    debts: Debts,
     answer: Arc<Mutex<Answer>>,
     seen: Arc<Mutex<Seen>>,
     accept: Arc<[String]>,
@@ -61,14 +62,14 @@ impl Responder {
     pub(crate) fn new(
         options: &Options,
         events: mpsc::Sender<Event>,
-        owed: mpsc::Sender<Owed>,
+        debts: Debts,
         answer: Arc<Mutex<Answer>>,
         hash: KeyedHash,
         server: SocketAddr,
     ) -> Self {
         Self {
             events,
-            owed,
+            debts,
             answer,
             seen: Arc::default(),
             accept: options.accept.clone().into(),
@@ -137,8 +138,7 @@ impl Responder {
                     return false;
                 }
                 if let Some(owed) = owed {
-                    // Too many are owed already: this sender is not told.
-                    let _ = self.owed.try_send(owed);
+                    self.debts.owe(owed);
                 }
                 return true;
             }
@@ -259,11 +259,11 @@ mod tests {
     impl Bench {
         fn new() -> Self {
             let (events_in, events) = mpsc::channel(2);
-            let (owed_in, owed) = mpsc::channel(8);
+            let (debts, owed) = Debts::new();
             let answer = Arc::new(Mutex::new(Answer::Status(200)));
             let server = ([127, 0, 0, 1], 5060).into();
             let responder =
-                Responder::new(&Options::default(), events_in, owed_in, answer, KeyedHash::new([1; 16]), server);
+                Responder::new(&Options::default(), events_in, debts, answer, KeyedHash::new([1; 16]), server);
             Self { responder, events, owed, now: Now::read() }
         }
 

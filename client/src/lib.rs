@@ -17,7 +17,7 @@
 //! ```
 //!
 //! Files, each importing only those before it: account, error, turns, login, link (a socket and its transactions),
-//! pager (messages as values), registration, inbound (what is answered), client (the handle). All tasks are spawned on
+//! pager (messages as values), owed, registration, inbound (what is answered), client (the handle). All tasks are spawned on
 //! the runtime of whoever calls [`Client::connect`]; one thread is enough.
 
 pub mod account;
@@ -26,6 +26,7 @@ pub mod error;
 pub mod inbound;
 mod link;
 mod login;
+mod owed;
 pub mod pager;
 pub mod registration;
 mod turns;

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base::{Aor, Now};
-use body::imdn::{self, Asked, Kind, Notice, Status, Told, Wants};
+use body::imdn::{self, Asked, Status, Told, Wants};
 use body::is_composing::{self, Composing};
 use body::{Cpim, Writer, cpim, date};
 use bytes::Bytes;
@@ -292,67 +292,6 @@ fn display_name(written: &[u8]) -> String {
     lossy(&plain.collect::<Vec<_>>())
 }
 
-/// Which notification is owed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Owing {
-    Delivered,
-    Displayed,
-}
-
-/// A notification that is owed to who asked for it.
-#[derive(Debug, Clone)]
-pub(crate) struct Owed {
-    /// The Request-URI of the MESSAGE that carries it.
-    pub to: Aor,
-    pub about: Asked,
-    pub owing: Owing,
-    /// URI for the envelope's To.
-    envelope_to: String,
-}
-
-impl Owed {
-    /// Nothing where the sender did not ask, or gave no address that can be written to.
-    pub(crate) fn of(message: &Incoming, owing: Owing) -> Option<Self> {
-        let envelope = message.cpim.as_ref()?;
-        let about = envelope.asked.as_ref()?;
-        let wanted = match owing {
-            Owing::Delivered => Wants::POSITIVE_DELIVERY,
-            Owing::Displayed => Wants::DISPLAY,
-        };
-        if !about.wants.contains(wanted) {
-            return None;
-        }
-        // RFC 5438 §7.2.1: to the topmost recorded route, else to the From of the envelope.
-        let route = about.routes.first().and_then(|route| cpim::Address::parse(route)).map(|route| route.uri);
-        let to = reachable(route.unwrap_or(&envelope.from))?;
-        Some(Self { to, about: about.clone(), owing, envelope_to: envelope.from.clone() })
-    }
-
-    /// The message that carries it.
-    pub(crate) fn write(&self, account: &Account, id: &str, now: Now) -> Outgoing {
-        let (kind, status) = match self.owing {
-            Owing::Delivered => (Kind::Delivery, Status::Delivered),
-            Owing::Displayed => (Kind::Display, Status::Displayed),
-        };
-        let notice = Notice {
-            from: account.aor.as_str(),
-            to: &self.envelope_to,
-            id,
-            now_unix_s: now.unix_s(),
-            about: &self.about,
-            kind,
-            status,
-        };
-        Outgoing::of_type("message/cpim", notice.write())
-    }
-}
-
-/// RFC 3428 §5: an `im:` URI is written to by the SIP URI of the same name.
-fn reachable(uri: &str) -> Option<Aor> {
-    let sip = uri.get(..3).filter(|scheme| scheme.eq_ignore_ascii_case("im:")).map(|_| format!("sip:{}", &uri[3..]));
-    Aor::parse(sip.as_deref().unwrap_or(uri)).ok()
-}
-
 pub(crate) fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
@@ -383,11 +322,6 @@ mod tests {
         }
     }
 
-    fn account() -> Account {
-        let aor = Aor::parse("sip:alice@example.com").unwrap();
-        Account::new(aor, "", ([127, 0, 0, 1], 5060).into(), crate::Transport::Udp)
-    }
-
     #[test]
     fn a_plain_text_is_read_with_its_sender_and_date() {
         let lines = "Content-Type: text/plain;charset=UTF-8\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
@@ -407,47 +341,6 @@ mod tests {
         );
         assert_eq!(message("Content-Type: text/plain\r\n", b"Gr\xfc\xdfe").text.unwrap(), "Gr\u{fffd}\u{fffd}e");
         assert_eq!(message("Content-Type: image/png\r\n", b"\x89PNG").text, None);
-    }
-
-    #[test]
-    fn what_asks_for_notifications_is_answered_by_notices_that_are_read_again() {
-        // RFC 5438 §7.1.1.3, §7.2.1.1
-        let bob = Aor::parse("sip:bob@example.com").unwrap();
-        let now = Now::read();
-        let outgoing = Outgoing::text("Hello").with_receipts();
-        let (content_type, body, id) = outgoing.write(&account(), &bob, "id-1".to_owned(), now);
-        let message = message(&format!("Content-Type: {content_type}\r\n"), &body);
-        assert_eq!((id.as_deref(), message.text.as_deref()), (Some("id-1"), Some("Hello")));
-        for (owing, word) in [(Owing::Delivered, "delivered"), (Owing::Displayed, "displayed")] {
-            let owed = Owed::of(&message, owing).unwrap();
-            assert_eq!(owed.to.as_str(), "sip:alice@example.com");
-            let (content_type, body, _) =
-                owed.write(&account(), "id-2", now).write(&account(), &owed.to, String::new(), now);
-            let told = request(&format!("Content-Type: {content_type}\r\n"), &body);
-            let from = "sip:alice@example.com".to_owned();
-            assert_eq!(
-                told,
-                Ok(Content::Receipt(Receipt { from, message_id: "id-1".to_owned(), status: word.to_owned() }))
-            );
-        }
-    }
-
-    #[test]
-    fn who_did_not_ask_is_told_nothing() {
-        let bob = Aor::parse("sip:bob@example.com").unwrap();
-        let outgoing = Outgoing::text("Hello").asking_for(Wants::NEGATIVE_DELIVERY);
-        let (_, body, _) = outgoing.write(&account(), &bob, "id".to_owned(), Now::read());
-        let asked = message("Content-Type: message/cpim\r\n", &body);
-        assert!(Owed::of(&asked, Owing::Delivered).is_none() && Owed::of(&asked, Owing::Displayed).is_none());
-        assert!(Owed::of(&message("", b"Hello"), Owing::Delivered).is_none());
-    }
-
-    #[test]
-    fn an_im_address_is_written_to_by_sip() {
-        assert_eq!(reachable("im:alice@example.com").unwrap().as_str(), "sip:alice@example.com");
-        assert_eq!(reachable("IM:alice@example.com").unwrap().as_str(), "sip:alice@example.com");
-        assert_eq!(reachable("mailto:alice@example.com"), None);
-        assert_eq!(reachable("é"), None);
     }
 
     #[test]

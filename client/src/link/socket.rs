@@ -79,7 +79,8 @@ impl Socket {
     /// Waits until there is something to read, or room for what waits to be written.
     pub(super) async fn ready(&self) -> io::Result<()> {
         match self {
-            Self::Udp { socket, .. } => socket.readable().await,
+            // That nobody listens is no datagram: the system says it by an error alone.
+            Self::Udp { socket, .. } => socket.ready(Interest::READABLE | Interest::ERROR).await.map(drop),
             Self::Tcp(stream) if stream.unsent.is_empty() => stream.socket.readable().await,
             Self::Tcp(stream) => stream.socket.ready(Interest::READABLE | Interest::WRITABLE).await.map(drop),
         }
@@ -128,12 +129,13 @@ impl Socket {
     /// The next thing that has come, if there is one. An end of the stream is [`io::ErrorKind::UnexpectedEof`].
     pub(super) fn next(&mut self, layout: &mut Layout) -> io::Result<Option<Frame>> {
         let read = match self {
-            Self::Udp { socket, read } => {
-                socket.try_recv(read).map(|count| match parse_datagram(&read[..count], layout) {
+            Self::Udp { socket, read } => refusal(socket).and_then(|()| {
+                let count = socket.try_recv(read)?;
+                Ok(match parse_datagram(&read[..count], layout) {
                     Ok(()) => Frame::Message(0..count),
                     Err(error) => Frame::Fault(0..count, error),
                 })
-            }
+            }),
             Self::Tcp(stream) => stream.next(layout),
         };
         match read {
@@ -149,6 +151,18 @@ impl Socket {
             Self::Udp { read, .. } => &read[place.clone()],
             Self::Tcp(stream) => &stream.read[place.clone()],
         }
+    }
+}
+
+/// What the host has said of an earlier datagram, once.
+fn refusal(socket: &UdpSocket) -> io::Result<()> {
+    let taken = socket.try_io(Interest::ERROR, || match socket.take_error()? {
+        Some(error) => Err(error),
+        None => Err(io::ErrorKind::WouldBlock.into()),
+    });
+    match taken {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+        other => other,
     }
 }
 

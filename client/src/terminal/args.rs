@@ -116,7 +116,13 @@ impl From<Carrier> for Transport {
 }
 
 fn read_aor(text: &str) -> Result<Aor, String> {
-    super::words::address(text, "").map_err(|error| format!("{error}; write sip:name@domain"))
+    match super::words::address(text, "") {
+        Ok(aor) if aor.is_tel() => {
+            Err("a telephone number has no server to register with; write sip:name@domain".to_owned())
+        }
+        Ok(aor) => Ok(aor),
+        Err(error) => Err(format!("{error}; write sip:name@domain")),
+    }
 }
 
 #[cfg(test)]

@@ -54,7 +54,7 @@ impl<'a> Report<'a> {
                 let outcome = match sent.status {
                     200 => "delivered",
                     202 => "kept by the server, to be delivered later",
-                    200..300 => "accepted",
+                    201 | 203..300 => "accepted",
                     _ => "NOT delivered",
                 };
                 format!("> {to}: {outcome} ({} {})", sent.status, sent.reason)

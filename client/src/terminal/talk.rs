@@ -4,9 +4,9 @@ use base::Aor;
 use client::{ClientError, Sent};
 use tokio::task::JoinSet;
 
+use super::desk::Desk;
 use super::faults::{ProgramError, hint};
 use super::report::Report;
-use super::run::Desk;
 use super::stdin::{self, Line};
 use super::words::{self, HELP, Order};
 
