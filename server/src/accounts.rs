@@ -142,8 +142,14 @@ pub enum UserFault {
     /// A service that is none.
     #[error(transparent)]
     Service(#[from] NoService),
+    /// Somebody of that name.
+    #[error("{aor} is a user already (change it with `parlour user set` or `parlour user passwd`)")]
+    Exists {
+        /// The address.
+        aor: Aor,
+    },
     /// Nobody of that name.
-    #[error("there is no user {aor}")]
+    #[error("there is no user {aor} (`parlour user list` names all there are)")]
     Nobody {
         /// The address.
         aor: Aor,
@@ -286,8 +292,7 @@ fn ha1(login: &str, realm: &str, password: &str) -> Result<Ha1, UserFault> {
 /// What is wrong with it, that it exists, or what the store said.
 pub async fn add(store: &Store, rules: &Rules, user: &NewUser) -> Result<Account, UserFault> {
     let account = rules.account(user)?;
-    store.put_account(account.clone(), true).await?;
-    Ok(account)
+    kept(account.clone(), store.put_account(account, true).await)
 }
 
 /// Makes many users, many a commit; one outcome for each, in their order.
@@ -299,8 +304,17 @@ pub async fn add_many(store: &Store, rules: &Rules, users: &[NewUser]) -> Vec<Re
         Err(why) => vec![Err(why); users.len()],
     };
     let mut verdicts = verdicts.into_iter();
-    let mut kept = |account| verdicts.next().unwrap_or(Err(StoreError::Closed)).map(|()| account);
-    read.into_iter().map(|read| read.and_then(|account| Ok(kept(account)?))).collect()
+    let mut verdict = || verdicts.next().unwrap_or(Err(StoreError::Closed));
+    read.into_iter().map(|read| read.and_then(|account| kept(account, verdict()))).collect()
+}
+
+/// What the store said of a new account.
+fn kept(account: Account, verdict: Result<(), StoreError>) -> Result<Account, UserFault> {
+    match verdict {
+        Ok(()) => Ok(account),
+        Err(StoreError::Exists { .. }) => Err(UserFault::Exists { aor: account.aor }),
+        Err(why) => Err(why.into()),
+    }
 }
 
 /// Changes a user, who may be named by an alias.

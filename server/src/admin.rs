@@ -215,4 +215,4 @@ fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Refusal> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -33,7 +33,7 @@ pub fn run(loaded: Loaded) -> Result<(), Failure> {
     let Loaded { settings, notices } = loaded;
     let log = Log::start(&settings.log)?;
     for notice in notices {
-        tracing::warn!("{notice}");
+        tracing::info!("{notice}");
     }
     let token = Token::read_or_make(&settings.token_file())?;
     probe(&settings)?;

@@ -50,7 +50,11 @@ pub fn parse_filter(text: &str) -> Result<EnvFilter, FilterError> {
         }
     }
     let without_blanks = pieces(text).collect::<Vec<_>>().join(",");
-    EnvFilter::builder().parse(without_blanks).map_err(|error| FilterError::Parse(error.to_string()))
+    // The admin port's library tells of its threads at INFO, which is no operator's business: unless he names it.
+    let quiet = if text.contains("actix") { "" } else { "actix_server=warn,actix_http=warn," };
+    EnvFilter::builder()
+        .parse(format!("{quiet}{without_blanks}"))
+        .map_err(|error| FilterError::Parse(error.to_string()))
 }
 
 /// Split at commas that stand outside of brackets.

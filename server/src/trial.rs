@@ -51,7 +51,10 @@ async fn play(child: &mut Child) -> Result<(), Failure> {
     let (bob, mut bob_hears) = phone(child, 1, Transport::Tcp, &wire).await?;
     let bound = alice.register().await?;
     bob.register().await?;
-    steps.done("register", &format!("alice by UDP, bob by TCP; bindings last {} s and are on the disk", bound.expires.as_secs()));
+    steps.done(
+        "register",
+        &format!("alice by UDP, bob by TCP; bindings last {} s and are on the disk", bound.expires.as_secs()),
+    );
     wire.show();
 
     let sent = alice.message(&aor(1)?, Outgoing::text("Hello Bob")).await?;
@@ -127,7 +130,10 @@ impl Steps {
 fn invite(child: &Child) {
     say::out("\nThe server stays. Join it from other terminals:");
     for (name, password) in PLAYERS {
-        say::out(format!("  PARLOUR_PASSWORD={password} parlour-client --aor sip:{name}@example.com --server {}", child.sip()));
+        say::out(format!(
+            "  PARLOUR_PASSWORD={password} parlour-client --aor sip:{name}@example.com --server {}",
+            child.sip()
+        ));
     }
     say::out(format!("  curl http://{}/metrics", child.admin()));
     say::out(format!(

@@ -64,6 +64,7 @@ impl From<UserFault> for Refusal {
     fn from(fault: UserFault) -> Self {
         match fault {
             UserFault::Store(why) => why.into(),
+            UserFault::Exists { .. } => Self { status: 409, why: fault.to_string() },
             UserFault::Nobody { .. } => Self { status: 404, why: fault.to_string() },
             _ => Self::bad(fault.to_string()),
         }

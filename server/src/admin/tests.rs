@@ -37,12 +37,13 @@ impl Caretaker for Doll {
     }
 }
 
-struct Port {
-    at: SocketAddr,
+/// An admin port on a thread of its own; it ends with this.
+pub(crate) struct Port {
+    pub(crate) at: SocketAddr,
     token: Token,
     house: Arc<Doll>,
     handle: ServerHandle,
-    _dir: tempfile::TempDir,
+    pub(crate) dir: tempfile::TempDir,
 }
 
 impl Drop for Port {
@@ -51,8 +52,8 @@ impl Drop for Port {
     }
 }
 
-/// An admin port on a thread of its own.
-fn port() -> Port {
+/// Opens one, with an empty store behind it.
+pub(crate) fn port() -> Port {
     let dir = tempfile::tempdir().unwrap();
     let token = Token::read_or_make(&dir.path().join("admin.token")).unwrap();
     let house = Arc::new(Doll { store: Store::in_memory(), ready: AtomicBool::new(true), told: Mutex::default() });
@@ -74,7 +75,7 @@ fn port() -> Port {
             server.await.unwrap();
         });
     });
-    Port { at, token, house, handle: take.recv().unwrap(), _dir: dir }
+    Port { at, token, house, handle: take.recv().unwrap(), dir }
 }
 
 impl Port {

@@ -205,6 +205,50 @@ impl<'de, F: FnMut(ShownUser)> Visitor<'de> for Each<F> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::tests::{Port, port};
+
+    fn reach(port: &Port, token_file: &str) -> Result<Remote, Failure> {
+        let mut settings = crate::settings::from_text("p.toml", "", std::iter::empty()).unwrap().settings;
+        settings.admin.listen = port.at;
+        settings.admin.token_file = Some(port.dir.path().join(token_file));
+        Remote::reach(&settings)
+    }
+
+    #[test]
+    fn users_of_a_running_server_are_made_listed_changed_and_removed() {
+        let port = port();
+        let remote = reach(&port, "admin.token").unwrap();
+        let user = |name: &str| NewUser {
+            aor: format!("sip:{name}@example.com"),
+            password: "x".to_owned(),
+            ..NewUser::default()
+        };
+        let odd = Aor::parse("sip:a%40b+c@example.com").unwrap();
+        remote.add(&NewUser { services: Some(vec![]), ..user("a%40b+c") }).unwrap();
+        let told = remote.add(&user("a%40b+c")).unwrap_err().to_string();
+        assert!(told.contains("is a user already"), "{told}");
+        let many = remote.add_many(&[user("d"), NewUser { password: String::new(), ..user("e") }]).unwrap();
+        assert_eq!((many.added, many.faults[0].index), (1, 1));
+        remote.change(&odd, &Change { history_limit: Some(5), ..Change::default() }).unwrap();
+        let mut listed = Vec::new();
+        remote.list(|user| listed.push((user.aor, user.services, user.history_limit))).unwrap();
+        listed.sort();
+        let wanted =
+            [(odd.to_string(), vec![], Some(5)), ("sip:d@example.com".to_owned(), vec!["all".to_owned()], None)];
+        assert_eq!(listed, wanted);
+        remote.remove(&odd).unwrap();
+        assert!(remote.remove(&odd).unwrap_err().to_string().contains("there is no user sip:a%40b+c@example.com"));
+    }
+
+    #[test]
+    fn who_has_another_token_is_told_so() {
+        let port = port();
+        std::fs::write(port.dir.path().join("other"), "0123456789abcdef").unwrap();
+        let told = reach(&port, "other").unwrap().remove(&Aor::parse("tel:+44").unwrap()).unwrap_err().to_string();
+        assert!(told.contains("does not take the token of"), "{told}");
+        let told = reach(&port, "none").err().unwrap().to_string();
+        assert!(told.contains("none") && told.contains("token_file"), "{told}");
+    }
 
     #[test]
     fn an_address_is_one_segment_of_a_path() {

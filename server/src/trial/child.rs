@@ -101,7 +101,11 @@ impl Child {
         let began = Instant::now();
         while told.success() && began.elapsed() < STOP {
             if let Some(status) = self.process.try_wait()? {
-                return if status.success() { Ok(()) } else { Err(Failure::new(format!("the server ended with {status}"))) };
+                return if status.success() {
+                    Ok(())
+                } else {
+                    Err(Failure::new(format!("the server ended with {status}")))
+                };
             }
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -135,7 +139,13 @@ impl Drop for Child {
 
 fn spawn(config: &Path) -> Result<std::process::Child, Failure> {
     let binary = std::env::current_exe()?;
-    Ok(Command::new(binary).arg("serve").arg("--config").arg(config).stdin(Stdio::null()).stdout(Stdio::null()).spawn()?)
+    Ok(Command::new(binary)
+        .arg("serve")
+        .arg("--config")
+        .arg(config)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()?)
 }
 
 /// A loopback port that is free for UDP and for TCP.
