@@ -43,8 +43,8 @@ fn compile(cache: &Cache, version: &str) -> Done {
         cargo.env_remove(hindrance);
     }
     cargo.env("CARGO_PROFILE_RELEASE_DEBUG", "false"); // with it the archive has 1 GB
-    if shell::which("ccache").is_some() {
-        cargo.env("CC", "ccache cc").env("CXX", "ccache c++");
+    if shell::which("ccache").is_some() && shell::which("g++").is_some() {
+        cargo.env("CC", "ccache gcc").env("CXX", "ccache g++");
     }
     shell::run(&mut cargo)?;
     say(&format!("RocksDB: compiled in {} s", started.elapsed().as_secs()));

@@ -10,7 +10,9 @@ use crate::{machine, rocksdb};
 pub fn try_out(arguments: &[String]) -> Done {
     let cache = ready()?;
     shell::run(&mut cache.cargo(&["build", "--locked", "--release", "--package", "server", "--package", "client"]))?;
-    shell::run(Command::new(cache.target.join("release/parlour")).arg("try").args(arguments))
+    let programs = cache.target.join("release");
+    say(&format!("parlour and parlour-client stand in {}", programs.display()));
+    shell::run(Command::new(programs.join("parlour")).arg("try").args(arguments))
 }
 
 /// What CI runs. The test runner comes last, so that the closing lines are its own.

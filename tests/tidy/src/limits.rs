@@ -11,12 +11,9 @@ const ROOMS: [&str; 6] = ["core/", "storage/", "actors/", "net/", "server/", "cl
 const MARKS: [&str; 4] = ["_MAX", "_LIMIT", "_BYTES", "_TIMEOUT"];
 
 /// Numbers that look like limits and are none: file, name, reason.
-const ALLOWED: [(&str, &str, &str); 5] = [
+const ALLOWED: [(&str, &str, &str); 2] = [
     ("core/proto/sip/src/check.rs", "CSEQ_MAX", "the grammar's, RFC 3261 §8.1.1.5"),
     ("net/src/doors.rs", "SOCKET_BUFFER_BYTES", "asked of the kernel, no ceiling"),
-    ("storage/src/keys.rs", "PARTITION_BYTES", "the width of a field on disk"),
-    ("storage/src/keys.rs", "ARRIVAL_BYTES", "the width of a field on disk"),
-    ("storage/src/record.rs", "HEAD_BYTES", "the width of a field on disk"),
 ];
 
 /// Limits with a number of their own outside of their home.
