@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, UdpSocket};
 use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
@@ -48,7 +48,6 @@ impl Toy {
                     _ => match view.request_uri() {
                         b"sip:nobody@example.com" => 404,
                         b"sip:later@example.com" => 202,
-                        b"sip:silent@example.com" => continue,
                         _ => 200,
                     },
                 };
@@ -307,4 +306,28 @@ fn the_wire_can_be_written_to_a_file() {
     std::fs::remove_file(&path).unwrap();
     assert!(wire.contains(">>> ") && wire.contains("MESSAGE sip:bob@example.com SIP/2.0"), "{wire}");
     assert!(wire.contains("<<< ") && wire.contains("SIP/2.0 200 OK"), "{wire}");
+}
+
+#[test]
+fn a_person_who_types_nothing_sees_what_comes_and_leaves_by_signal_or_end_of_input() {
+    for by_signal in [true, false] {
+        let toy = Toy::start(&[support::request("MESSAGE", "1", "Content-Type: text/plain\r\n", "Hi Alice")], false);
+        let mut child = Command::new(env!("CARGO_BIN_EXE_parlour-client"))
+            .args(["--aor", "alice@example.com", "--server", &toy.addr.to_string()])
+            .env("PARLOUR_PASSWORD", "secret")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        assert!(lines.any(|line| line.contains("<sip:bob@example.com> Hi Alice")), "shown while nothing is typed");
+        if by_signal {
+            assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+        } else {
+            drop(child.stdin.take());
+        }
+        assert!(lines.any(|line| line.contains("no longer registered")));
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+        assert_eq!(toy.heard(Method::Register).pop().unwrap().view().expires(), Some(0));
+    }
 }
