@@ -35,6 +35,32 @@ pub fn dead_paths(files: &[File], exists: impl Fn(&Path) -> bool) -> Vec<String>
     faults
 }
 
+/// What comments cite and nobody can look up: decisions without a line in `docs/decisions`, documents and notes that
+/// are not here.
+pub fn dead_citations(files: &[File], decisions: &str, exists: impl Fn(&Path) -> bool) -> Vec<String> {
+    let mut faults = Vec::new();
+    for file in files {
+        for (at, line) in file.text.lines().enumerate() {
+            let Some((_, comment)) = line.split_once("//") else { continue };
+            let is_word = |c: char| c.is_alphanumeric() || "._/-".contains(c);
+            for word in comment.split(|c: char| !is_word(c)).map(|word| word.trim_end_matches('.')) {
+                let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+                let is_decision = word.strip_prefix('D').is_some_and(is_number);
+                let is_note = word
+                    .strip_prefix('P')
+                    .and_then(|rest| rest.split_once('.'))
+                    .is_some_and(|(chapter, rest)| is_number(chapter) && rest.split(['.', '–', '-']).all(is_number));
+                let is_document =
+                    word.ends_with(".md") && !exists(Path::new(word)) && !exists(&Path::new("docs").join(word));
+                if is_decision && !decisions.contains(&format!("**{word} ")) || is_note || is_document {
+                    faults.push(format!("{}:{}: nobody can look up {word}", file.path, at + 1));
+                }
+            }
+        }
+    }
+    faults
+}
+
 /// Targets of `[text](target)`, with their lines; code blocks are left out.
 fn links(text: &str) -> Vec<(usize, &str)> {
     let mut found = Vec::new();
@@ -84,6 +110,15 @@ mod tests {
     }
 
     #[test]
+    fn what_comments_cite_can_be_looked_up() {
+        let pages = tree::files("md").into_iter().filter(|file| file.path.starts_with("docs/decisions/"));
+        let decisions: String = pages.map(|file| file.text).collect();
+        let files: Vec<File> =
+            tree::files("rs").into_iter().filter(|file| !file.path.starts_with("tests/tidy/")).collect();
+        tree::none(&dead_citations(&files, &decisions, exists));
+    }
+
+    #[test]
     fn the_changelog_has_a_place_for_what_comes_next() {
         assert!(tree::read("CHANGELOG.md").lines().any(|line| line.starts_with("## Unreleased")));
     }
@@ -95,6 +130,15 @@ mod tests {
             tests.into_iter().any(|file| file.text.contains("fn ") && file.text.contains("config/parlour.toml"));
         assert!(holds, "no test of server/ compares config/parlour.toml with the documented defaults");
         assert!(!tree::read("config/parlour.toml").is_empty(), "config/parlour.toml: cargo xtask config writes it");
+    }
+
+    #[test]
+    fn a_citation_of_what_is_not_here_is_seen() {
+        let text = "// decisions D4, D9; P4.1.5 and `gone.md`, life.md (RFC 3261 §8.1).\nlet D7 = 1;\n";
+        let files = [File { path: "a.rs".to_owned(), text: text.to_owned() }];
+        let faults = dead_citations(&files, "- **D4 Silence.**", |path| path == Path::new("docs/life.md"));
+        let wanted = ["D9", "P4.1.5", "gone.md"].map(|word| format!("a.rs:1: nobody can look up {word}"));
+        assert_eq!(faults, wanted);
     }
 
     #[test]
