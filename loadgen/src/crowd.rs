@@ -280,8 +280,7 @@ impl Desk {
 
     fn answered(&mut self, message: View<'_>, post: &mut Post) {
         let status = message.status();
-        let branch = message.top_via().ok().and_then(|via| via.branch());
-        let Some(ticket) = branch.and_then(|branch| self.wording.ticket(branch)) else {
+        let Some(ticket) = message.first(Name::Via).and_then(|via| self.wording.ticket(via)) else {
             self.counts.strays += 1;
             return;
         };
@@ -342,10 +341,14 @@ impl User {
 /// What tells a repeat from a second message (decisions D3).
 fn identity(message: View<'_>) -> u64 {
     let mut hash = std::hash::DefaultHasher::new();
-    hash.write(message.call_id().unwrap_or_default());
-    hash.write_u8(0);
-    hash.write_u32(message.cseq().map_or(0, |cseq| cseq.number));
-    hash.write(message.from().ok().and_then(|from| from.tag()).unwrap_or_default());
+    for name in [Name::CallId, Name::CSeq] {
+        hash.write(message.first(name).unwrap_or_default());
+        hash.write_u8(0);
+    }
+    // As cheap as may be: this is done for every message that arrives.
+    let from = message.first(Name::From).unwrap_or_default();
+    let tag = memchr::memmem::rfind(from, b";tag=").map_or(&[][..], |at| &from[at..]);
+    hash.write(tag.split(|byte| *byte == b';').nth(1).unwrap_or_default());
     hash.finish()
 }
 

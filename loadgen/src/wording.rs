@@ -155,8 +155,10 @@ impl Wording {
         out.extend_from_slice(b">\r\nCall-ID: ");
     }
 
-    /// The request that an answer's branch belongs to; nothing where it is none of this run.
-    pub fn ticket(&self, branch: &[u8]) -> Option<Ticket> {
+    /// The request that an answer's Via belongs to, wherever in it the branch stands; nothing where it is none of this
+    /// run.
+    pub fn ticket(&self, via: &[u8]) -> Option<Ticket> {
+        let branch = &via[memchr::memmem::find(via, MARK)?..];
         let digits = branch.strip_prefix(MARK)?.strip_prefix(&self.run)?.get(..16)?;
         let both = number_of(digits)?;
         Some(Ticket { slot: u32::try_from(both >> 32).ok()?, generation: u32::try_from(both & 0xffff_ffff).ok()? })
@@ -255,7 +257,7 @@ mod tests {
         assert_eq!((view.method(), view.body().len()), (Method::Message, 270));
         assert_eq!(view.request_uri(), b"sip:u999@test.invalid");
         assert_eq!(view.cseq().unwrap().number, 42);
-        assert_eq!(wording.ticket(view.top_via().unwrap().branch().unwrap()), Some(numbers.ticket));
+        assert_eq!(wording.ticket(view.first(sip::Name::Via).unwrap()), Some(numbers.ticket));
         assert_eq!(wording.letter(view.body()), Some(123_456_789));
     }
 

@@ -2,7 +2,9 @@
 //! and through the blind relay. What the generator reports must be what the toy did.
 #![allow(clippy::unwrap_used)] // in a test what is not there is a failure
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 
@@ -34,19 +36,48 @@ struct Toy {
     sin: Sin,
     bindings: HashMap<Vec<u8>, SocketAddr>,
     letters: HashMap<Vec<u8>, Vec<Vec<u8>>>,
+    /// Where letters outlive the toy, one behind the other.
+    disk: Option<File>,
+    seen: HashSet<Vec<u8>>,
     heard: u64,
     out: Vec<u8>,
 }
 
 impl Toy {
+    fn new(socket: UdpSocket, challenges: bool, sin: Sin) -> Self {
+        Self {
+            socket,
+            challenges,
+            sin,
+            bindings: HashMap::new(),
+            letters: HashMap::new(),
+            disk: None,
+            seen: HashSet::new(),
+            heard: 0,
+            out: Vec::new(),
+        }
+    }
+
     /// Starts one; where it listens.
     fn start(challenges: bool, sin: Sin) -> SocketAddr {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let at = socket.local_addr().unwrap();
-        let (bindings, letters) = (HashMap::new(), HashMap::new());
-        let mut toy = Self { socket, challenges, sin, bindings, letters, heard: 0, out: Vec::new() };
-        std::thread::spawn(move || toy.serve());
+        std::thread::spawn(move || Self::new(socket, challenges, sin).serve());
         at
+    }
+
+    /// One that remembers what an earlier one kept.
+    fn with_disk(mut self, path: &Path) -> Self {
+        let (mut rest, mut layout) = (&std::fs::read(path).unwrap_or_default()[..], Layout::default());
+        let mut progress = sip::Progress::default();
+        while let Ok(sip::Step::Message { used }) = sip::parse_stream(rest, &mut progress, &mut layout) {
+            let view = layout.view(&rest[..used]);
+            self.seen.insert(view.call_id().unwrap().to_vec());
+            self.letters.entry(view.request_uri().to_vec()).or_default().push(rest[..used].to_vec());
+            rest = &rest[used..];
+        }
+        self.disk = Some(File::options().append(true).create(true).open(path).unwrap());
+        self
     }
 
     fn serve(&mut self) {
@@ -103,6 +134,16 @@ impl Toy {
         }
         let letter = view.bytes().to_vec();
         let marked = std::str::from_utf8(view.body()).unwrap().contains("00\r\n");
+        if self.seen.insert(view.call_id().unwrap().to_vec()) {
+            self.keep(user, letter, marked);
+        }
+        self.reply(view, from, 202, b"");
+    }
+
+    fn keep(&mut self, user: Vec<u8>, letter: Vec<u8>, marked: bool) {
+        if let Some(disk) = &mut self.disk {
+            disk.write_all(&letter).unwrap();
+        }
         let kept = self.letters.entry(user).or_default();
         match self.sin {
             Sin::Loses if marked => {}
@@ -113,7 +154,6 @@ impl Toy {
             }
             _ => kept.push(letter),
         }
-        self.reply(view, from, 202, b"");
     }
 
     fn pass_on(&mut self, view: View<'_>, received: Option<SocketAddr>, to: SocketAddr, via: &[u8]) {
@@ -240,6 +280,38 @@ fn lost_and_doubled_letters_are_found_and_repeats_forgiven() {
     assert_eq!((mark(&report, "doubled_max"), report.passed), ((Some(16.0), false), false), "{}", report.text());
     let report = played(Toy::start(false, Sin::Repeats), plan);
     assert!(report.passed && report.balance.as_ref().unwrap().repeats == 16, "{}", report.text());
+}
+
+#[test]
+#[ignore = "no test: the server that the test below starts and kills"]
+fn a_toy_as_a_child() {
+    let Ok(at) = std::env::var("TOY_LISTEN") else { return };
+    let mut toy = Toy::new(UdpSocket::bind(at).unwrap(), false, Sin::None);
+    match std::env::var("TOY_DISK") {
+        Ok(path) => toy.with_disk(Path::new(&path)).serve(),
+        Err(_) => toy.serve(),
+    }
+}
+
+#[test]
+fn a_server_that_keeps_its_letters_survives_being_killed_and_one_that_does_not_is_found_out() {
+    let folder = tempfile::tempdir().unwrap();
+    for durable in [true, false] {
+        let at = free_address();
+        let disk = if durable { format!("TOY_DISK={}/letters", folder.path().display()) } else { String::new() };
+        let itself = std::env::current_exe().unwrap();
+        let command = format!("env TOY_LISTEN={at} {disk} {} --ignored --exact a_toy_as_a_child", itself.display());
+        let plan = format!(
+            "scenario = \"kill\"\nmessages = 600\nkills = 3\nkills_delivering = 1\nin_flight = 8\n\
+             start_command = \"{command}\""
+        );
+        let report = played(at, &plan);
+        assert_eq!((report.passed, report.errors), (durable, 0), "{}", report.text());
+        assert_eq!(report.statuses["202"], 600);
+        assert!(report.notes.iter().filter(|note| note.starts_with("kill -9")).count() >= 3, "{:?}", report.notes);
+        let balance = report.balance.as_ref().unwrap();
+        assert_eq!((balance.missing > 0, balance.doubled), (!durable, 0), "{balance:?}");
+    }
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crate::watch::SECOND_NS;
 /// The longest between a kill and the next start, nanoseconds.
 const DOWN_NS: u64 = SECOND_NS / 2;
 /// A kill falls at most this long behind the message at which it was rolled.
-const JITTER_NS: u64 = SECOND_NS / 50;
+const JITTER_NS: u64 = SECOND_NS / 200;
 /// While letters are owed, receivers register again this often, as phones do.
 const AGAIN_NS: u64 = 15 * SECOND_NS;
 
@@ -85,6 +85,11 @@ impl Moments {
         Self { counts, at_ns: None }
     }
 
+    /// Whether no kill is left.
+    fn are_over(&self) -> bool {
+        self.counts.is_empty() && self.at_ns.is_none()
+    }
+
     /// Whether to kill now.
     fn now(&mut self, crowd: &mut Crowd, counted: u64) -> bool {
         let now_ns = crowd.now_ns();
@@ -108,7 +113,7 @@ pub fn run(stand: &mut Stand<'_>) -> Result<(), RunError> {
     let mut moments = Moments::roll(stand.crowd, stand.plan.kills, wanted);
     let mut pace = stand.plan.load.pace(stand.crowd.now_ns());
     let mut number = 0;
-    while stand.ledger.accepted() < wanted || stand.crowd.under_way() > 0 {
+    while stand.ledger.accepted() < wanted || stand.crowd.under_way() > 0 || !moments.are_over() {
         tend(stand, &mut victim, &mut moments, |stand| stand.ledger.accepted())?;
         while stand.ledger.accepted() + (stand.crowd.under_way() as u64) < wanted
             && let Some(due_ns) = pace.take(stand.crowd.now_ns(), stand.crowd.under_way())
