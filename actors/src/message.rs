@@ -24,9 +24,11 @@ pub enum Offer {
     /// A page message that was relayed to the user's one contact, which is away (480, 408, 503), silent or unreachable.
     /// It comes as it was relayed, without our Via.
     Undelivered {
+        /// Whose it is.
+        sender: Aor,
         /// The request, and the way back.
         answer: Answer,
-        /// What the contact answered; 408 where it was silent or unreachable.
+        /// What the contact answered; 408 where it was silent, 503 where it could not be reached.
         status: u16,
     },
     /// The contact took a message after all that was offered as [`Offer::Undelivered`] before: the letter is not needed.
@@ -64,6 +66,57 @@ pub enum Offer {
 #[derive(ActixMessage, Debug, Default)]
 #[rtype(result = "()")]
 pub struct Offers(pub Vec<(Aor, Offer)>);
+
+/// Which session, in this process: the shard that owns it, its number there, and what nobody guesses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SessionKey {
+    /// The shard whose nursery has it.
+    pub shard: u8,
+    /// Its number in that nursery.
+    pub number: u32,
+    /// Random: who does not know it cannot speak to the session.
+    pub secret: u32,
+}
+
+/// Which leg of a one-to-one session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// Who called.
+    Caller = 0,
+    /// Who was called.
+    Callee = 1,
+}
+
+impl Side {
+    /// The other one.
+    pub fn other(self) -> Self {
+        match self {
+            Self::Caller => Self::Callee,
+            Self::Callee => Self::Caller,
+        }
+    }
+}
+
+/// What the switch tells a session's actor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SwitchEvent {
+    /// A connection carries this leg now.
+    Bound(Side),
+    /// The leg's connection is gone, or could not be opened.
+    Lost(Side),
+}
+
+/// Something for one session's actor.
+#[derive(Debug)]
+pub enum SessionInput {
+    /// From the switch.
+    Switch(SwitchEvent),
+}
+
+/// Inputs of one turn for the sessions of one shard.
+#[derive(ActixMessage, Debug, Default)]
+#[rtype(result = "()")]
+pub struct SessionInputs(pub Vec<(SessionKey, SessionInput)>);
 
 /// The one thing that needs the floor above: open a connection to `peer` and lend it to `outbox`.
 /// Answered by `net`; the two are introduced by `server`.
