@@ -65,7 +65,7 @@ pub struct Options {
     /// Our server's program
     #[arg(long, value_name = "FILE", default_value = "target/release/parlour")]
     pub parlour: PathBuf,
-    /// More lines of its configuration, TOML
+    /// More lines of its configuration, TOML; they follow those of [limits]
     #[arg(long, value_name = "TOML", default_value = "")]
     pub parlour_config: String,
     /// How Kamailio is started: `SCRIPT JOB PORT DIRECTORY`
@@ -244,8 +244,12 @@ fn figures_of(job: Job, target: Target, report: &Report) -> Vec<(String, Figure)
     rows.into_iter().filter_map(|(row, figure)| Some((row.to_owned(), figure?))).collect()
 }
 
+/// The lines of the table, in this order.
+const ROWS: [&str; 7] =
+    ["pager-udp", "pager-udp-one", "pager-tcp-64", "pager-tcp-4", "register", "stored", "delivered"];
+
 fn rows(figures: &Figures) -> Vec<Row> {
-    figures
+    let mut rows: Vec<Row> = figures
         .iter()
         .map(|((job, target), all)| {
             let middle = |of: fn(&Figure) -> f64| median(all.iter().map(of));
@@ -265,7 +269,9 @@ fn rows(figures: &Figures) -> Vec<Row> {
                 errors: all.iter().map(|figure| figure.errors).sum(),
             }
         })
-        .collect()
+        .collect();
+    rows.sort_by_key(|row| ROWS.iter().position(|job| *job == row.job));
+    rows
 }
 
 impl Comparison {
@@ -359,7 +365,7 @@ impl<'a> House<'a> {
         let text = format!(
             "domain = \"{DOMAIN}\"\ndata_dir = \"{dir}/parlour\"\n[sip]\nudp = [\"127.0.0.1:{port}\"]\n\
              tcp = [\"127.0.0.1:{port}\"]\n[msrp]\ntcp = [\"127.0.0.1:{msrp}\"]\n[http]\nlisten = \"127.0.0.1:{http}\"\n\
-             [admin]\nlisten = \"127.0.0.1:{admin}\"\n[auth]\ntrusted_peers = [{trusted}]\n{lines}\n"
+             [admin]\nlisten = \"127.0.0.1:{admin}\"\n[auth]\ntrusted_peers = [{trusted}]\n[limits]\nchallenges_per_source = 4294967295\n{lines}\n"
         );
         let path = self.dir.join("parlour.toml");
         std::fs::write(&path, text)?;

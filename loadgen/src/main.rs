@@ -115,3 +115,33 @@ fn run(command: Command) -> Result<bool, (u8, String)> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_one_that_clap_finds_no_fault_in() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_the_documents_say_can_be_typed() {
+        for line in [
+            "run --plan config/load/page.toml --trusted --connections 4 --rate 100 --pass p99_ms_max=5 --quiet",
+            "run --scenario register --server 127.0.0.1:5060 --auth=false --reuse --in-flight 8 --core 1",
+            "users --count 10",
+            "relay --udp --listen 127.0.0.1:5070 --to 127.0.0.1:5080",
+            "compare --jobs pager-udp,register --targets relay,parlour --rounds 2",
+        ] {
+            let words = std::iter::once("parlour-load").chain(line.split(' '));
+            assert!(Cli::try_parse_from(words).is_ok(), "{line}");
+        }
+        for line in ["relay --listen 127.0.0.1:5070 --to 127.0.0.1:5080", "run --rate 1 --in-flight 2", "run --pass x"]
+        {
+            let words = std::iter::once("parlour-load").chain(line.split(' '));
+            assert!(Cli::try_parse_from(words).is_err(), "{line}");
+        }
+    }
+}

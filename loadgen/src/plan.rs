@@ -68,13 +68,13 @@ pub struct Options {
     #[arg(long, value_name = "CSV")]
     pub users_file: Option<PathBuf>,
     /// Answer challenges, and give credentials with the nonce at hand (the default)
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", conflicts_with = "trusted")]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", conflicts_with = "trusted")]
     pub auth: Option<bool>,
     /// We are a trusted peer: a challenge is an error
-    #[arg(long, num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub trusted: Option<bool>,
     /// `register`: give credentials at once with the nonce at hand, so that a REGISTER is one transaction, not two
-    #[arg(long, num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub reuse: Option<bool>,
     /// Register nobody: the server is a blind relay to the receivers' address
     #[arg(long, value_name = "HOST:PORT")]
@@ -136,13 +136,22 @@ pub struct Options {
     /// Where the report goes as JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// A mark that must hold, for exit status 0: one of the keys of [pass], e.g. `p99_ms_max=5`; may be repeated
-    #[arg(long = "pass", value_name = "KEY=NUMBER", value_parser = mark)]
+    /// A mark that must hold, for exit status 0, e.g. `p99_ms_max=5`; may be repeated (--help names them all)
+    #[arg(long = "pass", value_name = "KEY=NUMBER", value_parser = mark, long_help = marks_help())]
     #[serde(skip)]
     pub marks: Vec<(String, f64)>,
     /// The same in a plan file.
     #[arg(skip)]
     pub pass: BTreeMap<String, f64>,
+}
+
+/// The marks, a line each.
+fn marks_help() -> String {
+    let lines = MARKS.iter().map(|(key, what)| format!("\n  {key}: {what}"));
+    format!(
+        "A mark that must hold, for exit status 0; may be repeated. The keys, also of [pass] in a plan file:{}",
+        lines.collect::<String>()
+    )
 }
 
 fn mark(text: &str) -> Result<(String, f64), String> {
