@@ -53,6 +53,42 @@ pub const LETTER_RETRY_MIN: Duration = Duration::from_secs(30);
 /// Longest such pause.
 pub const LETTER_RETRY_MAX: Duration = Duration::from_secs(600);
 
+// ---- MSRP
+
+/// The head of an MSRP request or response: two long paths and a dozen headers; what does not fit is no peer of ours.
+pub const MSRP_HEAD_BYTES_MAX: usize = 16_384;
+/// A transaction id or a Message-ID (RFC 4975 §9 `ident`).
+pub const MSRP_IDENT_BYTES_MAX: usize = 32;
+/// What of a body may have to wait for the rest of an end-line: CRLF, seven hyphens, the id, the flag, CR (RFC 4975 §9).
+pub const MSRP_HELD_BACK_BYTES_MAX: usize = 2 + 7 + MSRP_IDENT_BYTES_MAX + 1 + 1;
+/// One MSRP URI: a host name of 255 octets, a user, a session id.
+pub const MSRP_URI_BYTES_MAX: usize = 1_024;
+/// URIs of one path: an endpoint, and the relays of both domains (RFC 4976).
+pub const MSRP_PATH_URIS_MAX: usize = 8;
+/// The body of a request that is no SEND (RFC 4975 §7.1).
+pub const MSRP_REQUEST_BODY_BYTES_MAX: usize = 10_240;
+/// A larger body must be interruptible, a smaller piece should not be cut (RFC 4975 §7.1.1).
+pub const MSRP_UNCUT_BYTES_MAX: usize = 2_048;
+/// SENDs of one connection whose responses are due; past it the connection takes no more until answers come.
+pub const MSRP_AWAITED_MAX: usize = 16_384;
+/// How long a response to a SEND may take after its last octet has left (RFC 4975 §7.1.1).
+pub const MSRP_RESPONSE_TIME_MAX: Duration = Duration::from_secs(30);
+/// Separate ranges of one message that are remembered: a message whose pieces come in worse disorder is refused.
+pub const MSRP_RANGES_MAX: usize = 1_024;
+/// Messages that an endpoint puts together at once; a further one is refused with 413.
+pub const MSRP_PARTIALS_MAX: usize = 64;
+/// Default of what an endpoint keeps in memory of one message, and of all unfinished ones together.
+pub const MSRP_MESSAGE_BYTES_MAX: u64 = 64 << 20;
+/// An unfinished message of which no piece has come for so long is given up (P6.2.10).
+pub const MSRP_MESSAGE_TIME_MAX: Duration = Duration::from_secs(120);
+
+// ---- SDP
+
+/// A session description: a dozen media lines with all their attributes.
+pub const SDP_BYTES_MAX: usize = 16_384;
+/// Its media lines.
+pub const SDP_MEDIA_MAX: usize = 32;
+
 // ---- registration
 
 /// Contacts of one user.
