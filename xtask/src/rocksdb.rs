@@ -29,8 +29,11 @@ pub fn ready(cache: &Cache) -> Done {
         return Ok(());
     }
     compile(cache, &version)?;
-    let archive = find(&cache.folder.join("rocksdb-build/release/build"))?;
-    put(&archive, &folder, &stamp).map_err(|fault| format!("{}: {fault}", folder.display()))
+    let build = cache.folder.join("rocksdb-build");
+    let archive = find(&build.join("release/build"))?;
+    put(&archive, &folder, &stamp).map_err(|fault| format!("{}: {fault}", folder.display()))?;
+    let _ = std::fs::remove_dir_all(build); // 250 MB of objects that nobody needs any more
+    Ok(())
 }
 
 fn compile(cache: &Cache, version: &str) -> Done {
