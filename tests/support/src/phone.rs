@@ -24,6 +24,8 @@ pub struct Phone {
     cseq: u32,
     call_id: String,
     tag: String,
+    /// How long it waits for a final answer.
+    pub patience: Duration,
 }
 
 /// A request as a test words it.
@@ -56,7 +58,8 @@ impl Phone {
     pub fn new(peer: Peer, domain: &str, user: &str, password: &str) -> Self {
         let text = |text: &str| text.to_owned();
         let (user, domain, password) = (text(user), text(domain), text(password));
-        Self { peer, user, domain, password, challenge: None, cseq: 0, call_id: unique("call"), tag: unique("tag") }
+        let (call_id, tag) = (unique("call"), unique("tag"));
+        Self { peer, user, domain, password, challenge: None, cseq: 0, call_id, tag, patience: PATIENCE }
     }
 
     /// `sip:user@domain`
@@ -145,13 +148,23 @@ impl Phone {
         self.write(wanted, "")
     }
 
+    /// The same with credentials for the last challenge, which must have come.
+    ///
+    /// # Panics
+    /// When none has.
+    pub fn signed(&mut self, wanted: &Wanted<'_>) -> Vec<u8> {
+        let credentials = self.credentials(wanted);
+        assert!(!credentials.is_empty(), "{} has not been challenged yet", self.aor());
+        self.write(wanted, &credentials)
+    }
+
     fn exchange(&mut self, wanted: &Wanted<'_>) -> Option<Heard> {
         let credentials = self.credentials(wanted);
         let request = self.write(wanted, &credentials);
         self.peer.send(&request);
         let cseq = format!("{} {}", self.cseq, wanted.method);
         let call_id = Heard { raw: request }.header("call-id");
-        self.peer.hear_where(PATIENCE, |heard| {
+        self.peer.hear_where(self.patience, |heard| {
             let is_final = heard.status().is_some_and(|status| status >= 200);
             is_final && heard.header("cseq") == cseq && heard.header("call-id") == call_id
         })

@@ -1,0 +1,15 @@
+//! The real binary over real sockets, one file a noun: what a person, a script or a peer meets from outside.
+//!
+//! Every test has a server of its own ([`support::Node`]) on free ports of 127.0.0.1 and waits for things, each with a
+//! limit, never for time to pass. `peers_*` and `dissector` meet programs of others, which `cargo xtask test` installs;
+//! without them those tests say loudly that they are skipped, and fail where `CI=true`.
+
+#![cfg(test)]
+
+mod house;
+mod person;
+
+mod notices;
+mod pager;
+mod pager_away;
+mod register;
