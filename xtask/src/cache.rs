@@ -67,18 +67,18 @@ impl Cache {
         claim().map_err(|fault| format!("{}: {fault}", self.target.display()))
     }
 
-    /// A cargo call in the clone, with [`Cache::exports`].
-    pub fn cargo(&self, arguments: &[&str]) -> Command {
-        let mut command = self.bare_cargo(arguments);
+    /// A cargo call in the clone, with [`Cache::exports`]; `words` as in a shell, none of them with blanks.
+    pub fn cargo(&self, words: &str) -> Command {
+        let mut command = self.bare_cargo(words);
         command.envs(self.exports());
         command
     }
 
     /// A cargo call in the clone that builds nothing of ours.
-    pub fn bare_cargo(&self, arguments: &[&str]) -> Command {
+    pub fn bare_cargo(&self, words: &str) -> Command {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut command = Command::new(cargo);
-        command.current_dir(&self.root).args(arguments);
+        command.current_dir(&self.root).args(words.split_whitespace());
         command
     }
 }

@@ -43,7 +43,8 @@ pub fn ready_for_peers() {
 
 /// Format and lints need two components that a bare toolchain lacks.
 pub fn ready_to_check(cache: &Cache) -> Done {
-    let lacks = |tool: &str| !cache.bare_cargo(&[tool, "--version"]).output().is_ok_and(|out| out.status.success());
+    let lacks =
+        |tool: &str| !cache.bare_cargo(&format!("{tool} --version")).output().is_ok_and(|out| out.status.success());
     let missing: Vec<&str> = [("fmt", "rustfmt"), ("clippy", "clippy")]
         .into_iter()
         .filter(|(tool, _)| lacks(tool))

@@ -41,7 +41,8 @@ fn compile(cache: &Cache, version: &str) -> Done {
     let started = Instant::now();
     let build = cache.folder.join("rocksdb-build");
     let build = build.to_str().ok_or("the cache's path is not UTF-8")?;
-    let mut cargo = cache.bare_cargo(&["build", "--locked", "--release", "--package", PACKAGE, "--target-dir", build]);
+    let mut cargo = cache.bare_cargo("build --locked --release");
+    cargo.args(["--package", PACKAGE, "--target-dir", build]);
     for hindrance in ["ROCKSDB_LIB_DIR", "ROCKSDB_STATIC", "CARGO_TARGET_DIR"] {
         cargo.env_remove(hindrance);
     }

@@ -9,7 +9,7 @@ use crate::{machine, rocksdb};
 /// The newcomer's command: from a clone to two people who write to each other.
 pub fn try_out(arguments: &[String]) -> Done {
     let cache = ready()?;
-    shell::run(&mut cache.cargo(&["build", "--locked", "--release", "--package", "server", "--package", "client"]))?;
+    shell::run(&mut cache.cargo("build --locked --release --package server --package client"))?;
     let programs = cache.target.join("release");
     say(&format!("parlour and parlour-client stand in {}", programs.display()));
     shell::run(Command::new(programs.join("parlour")).arg("try").args(arguments))
@@ -23,25 +23,16 @@ pub fn test(arguments: &[String]) -> Done {
     if !fast {
         machine::ready_for_peers();
     }
-    shell::run(&mut cache.bare_cargo(&["fmt", "--all", "--check"]))?;
-    shell::run(&mut cache.cargo(&[
-        "clippy",
-        "--locked",
-        "--workspace",
-        "--all-targets",
-        "--quiet",
-        "--",
-        "--deny",
-        "warnings",
-    ]))?;
+    shell::run(&mut cache.bare_cargo("fmt --all --check"))?;
+    shell::run(&mut cache.cargo("clippy --locked --workspace --all-targets --keep-going --quiet -- --deny warnings"))?;
     dependency_rules(&cache)?;
     // tests/e2e runs the real binaries. With --tests they are built from the same features as the tests are.
-    shell::run(&mut cache.cargo(&["build", "--locked", "--workspace", "--bins", "--tests"]))?;
-    let mut runner = if cache.bare_cargo(&["nextest", "--version"]).output().is_ok_and(|out| out.status.success()) {
-        shell::run(&mut cache.cargo(&["test", "--locked", "--workspace", "--doc", "--quiet"]))?;
-        cache.cargo(&["nextest", "run", "--locked", "--workspace", "--no-fail-fast"])
+    shell::run(&mut cache.cargo("build --locked --workspace --bins --tests"))?;
+    let mut runner = if cache.bare_cargo("nextest --version").output().is_ok_and(|out| out.status.success()) {
+        shell::run(&mut cache.cargo("test --locked --workspace --doc --quiet"))?;
+        cache.cargo("nextest run --locked --workspace --no-fail-fast")
     } else {
-        cache.cargo(&["test", "--locked", "--workspace", "--no-fail-fast"])
+        cache.cargo("test --locked --workspace --no-fail-fast")
     };
     if fast {
         runner.env("PARLOUR_FAST", "1");
@@ -51,13 +42,13 @@ pub fn test(arguments: &[String]) -> Done {
 
 /// Builds everything; for the binaries alone plain cargo does after `cargo xtask env`.
 pub fn build(arguments: &[String]) -> Done {
-    shell::run(ready()?.cargo(&["build", "--locked", "--workspace"]).args(arguments))
+    shell::run(ready()?.cargo("build --locked --workspace").args(arguments))
 }
 
 /// One bench by name, or all of them.
 pub fn bench(arguments: &[String]) -> Done {
     let cache = ready()?;
-    let mut cargo = cache.cargo(&["bench", "--locked", "--package", "benches"]);
+    let mut cargo = cache.cargo("bench --locked --package benches");
     let rest = match arguments.split_first() {
         Some((name, rest)) if !name.starts_with('-') => {
             cargo.args(["--bench", name]);
@@ -71,7 +62,7 @@ pub fn bench(arguments: &[String]) -> Done {
 /// The simulated world. A failure there prints the seed that this takes.
 pub fn sim(arguments: &[String]) -> Done {
     let cache = ready()?;
-    let mut cargo = cache.cargo(&["test", "--locked", "--package", "sim"]);
+    let mut cargo = cache.cargo("test --locked --package sim");
     let rest = match arguments {
         [flag, seed, rest @ ..] if flag == "--seed" => {
             seed.parse::<u64>().map_err(|_| format!("--seed takes a number, not `{seed}`"))?;
@@ -108,7 +99,8 @@ pub fn config() -> Done {
     let cache = ready()?;
     let arguments =
         ["run", "--locked", "--quiet", "--package", "server", "--bin", "parlour", "--", "check", "--defaults"];
-    let text = shell::output(&mut cache.cargo(&arguments))?;
+    let text =
+        shell::output(&mut cache.cargo("run --locked --quiet --package server --bin parlour -- check --defaults"))?;
     let file = cache.root.join("config/parlour.toml");
     std::fs::write(&file, text).map_err(|fault| format!("{}: {fault}", file.display()))?;
     say(&format!("written: {}", file.display()));
@@ -135,13 +127,13 @@ fn ready() -> Result<Cache, String> {
 /// Licences, bans and sources by cargo-deny where there is one. `tests/tidy` reads the same `deny.toml` and checks
 /// most of it without.
 fn dependency_rules(cache: &Cache) -> Done {
-    if !cache.bare_cargo(&["deny", "--version"]).output().is_ok_and(|out| out.status.success()) {
+    if !cache.bare_cargo("deny --version").output().is_ok_and(|out| out.status.success()) {
         say(
             "cargo-deny is not installed: its check is skipped; tests/tidy checks licences, bans and duplicates itself",
         );
         return Ok(());
     }
-    shell::run(&mut cache.bare_cargo(&["deny", "--workspace", "check", "bans", "licenses", "sources"]))
+    shell::run(&mut cache.bare_cargo("deny --workspace check bans licenses sources"))
 }
 
 fn split_flag(arguments: &[String], flag: &str) -> (bool, Vec<String>) {
