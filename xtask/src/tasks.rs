@@ -97,8 +97,6 @@ pub fn fuzz(arguments: &[String]) -> Done {
 /// Writes the example configuration from the defaults as the code documents them.
 pub fn config() -> Done {
     let cache = ready()?;
-    let arguments =
-        ["run", "--locked", "--quiet", "--package", "server", "--bin", "parlour", "--", "check", "--defaults"];
     let text =
         shell::output(&mut cache.cargo("run --locked --quiet --package server --bin parlour -- check --defaults"))?;
     let file = cache.root.join("config/parlour.toml");
