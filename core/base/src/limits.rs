@@ -81,6 +81,25 @@ pub const MSRP_PARTIALS_MAX: usize = 64;
 pub const MSRP_MESSAGE_BYTES_MAX: u64 = 64 << 20;
 /// An unfinished message of which no piece has come for so long is given up (P6.2.10).
 pub const MSRP_MESSAGE_TIME_MAX: Duration = Duration::from_secs(120);
+/// A chunk that has begun and does not go on holds its connection this long at most.
+pub const MSRP_STALL_MAX: Duration = Duration::from_secs(120);
+/// Octets that one read of an MSRP connection takes: more gains nothing on small chunks and loses on large ones.
+pub const MSRP_READ_BYTES: usize = 65_536;
+
+// ---- sessions
+
+/// Default of `[im] session_idle`: a session in which nothing is said ends after this.
+pub const SESSION_IDLE: Duration = Duration::from_secs(1_800);
+/// How long a callee's phones may ring in all before the caller hears 480; above the 3 minutes of RFC 3261 §16.6.
+pub const SESSION_RING_TIME_MAX: Duration = Duration::from_secs(240);
+/// How long the callee's actor may take to say where the callee is; then 503.
+pub const SESSION_LOCATE_TIME_MAX: Duration = Duration::from_secs(10);
+/// How long an accepted session may wait for both MSRP connections (decisions D9).
+pub const SESSION_BIND_TIME_MAX: Duration = Duration::from_secs(30);
+/// Sessions of one shard, those included whose transactions still linger; then 503.
+pub const SESSIONS_PER_SHARD_MAX: usize = 32_768;
+/// Inputs that wait for one session's actor; then the sender is told 503.
+pub const SESSION_MAILBOX_MAX: usize = 64;
 
 // ---- SDP
 

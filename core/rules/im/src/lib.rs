@@ -6,6 +6,7 @@
 //! MESSAGE ───> routing ──> pager (a Delivery) ──┬─ relayed ───> the receiver's answer goes to the sender
 //!                              ▲                └─ stored ────> deferred (a Mailbox) ──> 202
 //!                              └──── one letter at a time ──────────┘     └─ delivery: which notice is owed
+//! INVITE ────> routing ──> session ───────────────────────────> two dialogs, from the first ring to the last BYE
 //! ```
 
 pub mod deferred;
@@ -15,8 +16,10 @@ pub mod pager;
 pub mod refusal;
 pub mod registrar;
 pub mod routing;
+pub mod session;
 
 pub use deferred::Mailbox;
 pub use entry::{Entry, EntryId, Kind};
 pub use pager::Delivery;
 pub use refusal::Refusal;
+pub use session::Side;

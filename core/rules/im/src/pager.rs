@@ -255,14 +255,18 @@ pub fn is_away(status: u16) -> bool {
     matches!(status, 408 | 430 | 480 | 503)
 }
 
-/// RFC 3261 §16.7 step 6, among those that are more than absence: 6xx, else the lowest class, and in 4xx rather what
+/// RFC 3261 §16.7 step 6: the lowest is the best of several refusals: 6xx, else the lowest class, and in 4xx rather what
 /// tells the sender how to do better.
-fn best(branches: &[Branch]) -> Option<u32> {
-    let rank = |status: u16| match status {
+pub(crate) fn rank(status: u16) -> (u16, u8) {
+    match status {
         600.. => (0, 0),
         401 | 407 | 415 | 420 | 484 => (4, 0),
         _ => (status / 100, 1),
-    };
+    }
+}
+
+/// The best among those that are more than absence.
+fn best(branches: &[Branch]) -> Option<u32> {
     let refusals = branches.iter().filter_map(|branch| match branch.state {
         State::Final(status) if !is_away(status) => Some((rank(status), branch.target.id)),
         _ => None,
