@@ -176,6 +176,13 @@ impl<T> Awaited<T> {
         self.queue.drain(..).filter_map(|waiting| waiting.what).chain(open)
     }
 
+    /// All that wait, with their ids: they go over to the connection that takes this one's place, and their time begins
+    /// anew there.
+    pub fn hand_over(&mut self) -> impl Iterator<Item = (Tid, T)> {
+        let open = self.open.take();
+        self.queue.drain(..).filter_map(|waiting| waiting.what.map(|what| (waiting.tid, what))).chain(open)
+    }
+
     /// How many wait, the open chunk not counted.
     pub fn len(&self) -> usize {
         self.queue.len()
@@ -188,5 +195,140 @@ impl<T> Awaited<T> {
 
     fn drop_settled(&mut self) {
         while self.queue.pop_front_if(|waiting| waiting.what.is_none()).is_some() {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    use crate::scan::{Scanner, Step};
+
+    #[test]
+    fn responses_follow_the_failure_report_header() {
+        // RFC 4975 §7.1.4, §7.2; a row: the header, the answer to success, the answer to a failure.
+        for (wish, success, failure) in [
+            ("", Some(200), Some(413)),
+            ("Failure-Report: yes\r\n", Some(200), Some(413)),
+            ("Failure-Report: partial\r\n", None, Some(413)),
+            ("Failure-Report: no\r\n", None, None),
+        ] {
+            assert_eq!(owed("SEND", wish, 200), success, "{wish}");
+            assert_eq!(owed("SEND", wish, 413), failure, "{wish}");
+        }
+    }
+
+    #[test]
+    fn a_report_is_never_answered_and_an_unknown_method_is() {
+        // RFC 4975 §7.1.2; P6.1.7.
+        assert_eq!(owed("REPORT", "Status: 000 200 OK\r\n", 481), None);
+        assert_eq!(owed("FETCH", "", 501), Some(501));
+        assert_eq!(owed("FETCH", "Failure-Report: no\r\n", 501), None);
+    }
+
+    #[test]
+    fn failures_found_after_the_200_are_reported_to_who_wants_them() {
+        // RFC 4975 §7.1.4, RFC 4976 §6.4: a time-out is news only for who runs the timer.
+        use FailureReport::{No, Partial, Yes};
+        for (wish, on_error, on_silence) in [(Yes, Some(415), Some(408)), (Partial, Some(415), None), (No, None, None)]
+        {
+            assert_eq!((failure_report_owed(wish, 415), failure_report_owed(wish, 408)), (on_error, on_silence));
+            assert_eq!(failure_report_owed(wish, 200), None);
+            assert_eq!(is_timed(wish), wish == Yes);
+        }
+    }
+
+    #[test]
+    fn each_status_means_what_section_10_says() {
+        let meanings = [200, 408, 413, 415, 481, 506, 400, 599].map(meaning_of);
+        use Meaning::{Failed, SessionGone, StopMessage, Taken, TimedOut, TypeRefused};
+        let wanted = [Taken, TimedOut, StopMessage, TypeRefused, SessionGone, SessionGone, Failed(400), Failed(599)];
+        assert_eq!(meanings, wanted);
+    }
+
+    #[test]
+    fn thirty_seconds_after_its_last_octet_a_send_is_overdue() {
+        // RFC 4975 §7.1.1.
+        let start = Instant::now();
+        let second = |s| start + Duration::from_secs(s);
+        let mut awaited = Awaited::default();
+        awaited.expect(tid(1), "first", start).unwrap();
+        awaited.begin(tid(2), "slow").unwrap();
+        assert_eq!(awaited.poll_timeout(), Some(second(30)));
+        awaited.sent(second(60));
+        assert_eq!(awaited.overdue(second(29)), None);
+        assert_eq!((awaited.overdue(second(30)), awaited.overdue(second(30))), (Some("first"), None));
+        assert_eq!(awaited.poll_timeout(), Some(second(90)));
+        assert_eq!(awaited.settle(b"tid00001"), None);
+        assert_eq!(awaited.settle(b"tid00002").unwrap(), Settled { what: "slow", was_open: false });
+        assert!(awaited.is_empty() && awaited.poll_timeout().is_none());
+    }
+
+    #[test]
+    fn answers_may_come_in_any_order_and_each_counts_once() {
+        let now = Instant::now();
+        let mut awaited = Awaited::default();
+        for n in 0..5 {
+            awaited.expect(tid(n), n, now).unwrap();
+        }
+        for n in [3, 0, 4, 1] {
+            assert_eq!(awaited.settle(tid(n).as_bytes()).map(|settled| settled.what), Some(n));
+            assert_eq!(awaited.settle(tid(n).as_bytes()), None);
+        }
+        assert_eq!(awaited.overdue(now + MSRP_RESPONSE_TIME_MAX), Some(2));
+        assert_eq!(awaited.overdue(now + MSRP_RESPONSE_TIME_MAX), None);
+        assert_eq!(awaited.len(), 0);
+    }
+
+    #[test]
+    fn an_error_for_the_chunk_under_way_says_so() {
+        // RFC 4975 §7.3.2: it is to be ended with `#`.
+        let mut awaited = Awaited::default();
+        awaited.begin(tid(7), ()).unwrap();
+        assert_eq!(awaited.settle(b"tid00007"), Some(Settled { what: (), was_open: true }));
+        awaited.sent(Instant::now());
+        assert!(awaited.is_empty());
+    }
+
+    #[test]
+    fn a_lost_connection_gives_back_all_that_waited() {
+        // RFC 4975 §5.4.
+        let now = Instant::now();
+        let mut awaited = Awaited::default();
+        for n in 0..3 {
+            awaited.expect(tid(n), n, now).unwrap();
+        }
+        awaited.settle(tid(1).as_bytes());
+        awaited.begin(tid(9), 9).unwrap();
+        assert_eq!(awaited.drain().collect::<Vec<_>>(), [0, 2, 9]);
+        assert!(awaited.is_empty() && awaited.forget_open().is_none());
+    }
+
+    #[test]
+    fn what_waits_is_bounded() {
+        let now = Instant::now();
+        let mut awaited = Awaited::default();
+        for n in 0..MSRP_AWAITED_MAX {
+            awaited.expect(tid(n), n, now).unwrap();
+        }
+        assert_eq!((awaited.expect(tid(0), 0, now), awaited.begin(tid(0), 0)), (Err(Full), Err(Full)));
+        awaited.settle(tid(0).as_bytes());
+        assert_eq!(awaited.expect(tid(0), 0, now), Ok(()));
+    }
+
+    fn owed(method: &str, lines: &str, verdict: u16) -> Option<u16> {
+        let text = format!(
+            "MSRP abcdefgh {method}\r\nTo-Path: msrp://a:1/s;tcp\r\nFrom-Path: msrp://b:1/s;tcp\r\nMessage-ID: 4564dpWd\r\n\
+             {lines}-------abcdefgh$\r\n"
+        );
+        match Scanner::default().scan(text.as_bytes()) {
+            Ok(Step::Head(spans)) => response_owed(spans.view(text.as_bytes()), verdict),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn tid(n: usize) -> Tid {
+        Tid::parse(format!("tid{n:05}").as_bytes()).unwrap()
     }
 }
