@@ -224,7 +224,7 @@ impl Target {
 /// The rows of one run. What the relay passes on for one message is two letters' worth.
 fn figures_of(job: Job, target: Target, report: &Report) -> Vec<(String, Figure)> {
     let lost = report.balance.as_ref().map_or(0, |balance| balance.missing + balance.doubled);
-    let errors = report.errors + lost + report.faults.garbled + report.faults.closed;
+    let errors = report.errors + lost + report.faults.garbled;
     let figure = |at: usize, share: f64| {
         let stage = report.stages.get(at)?;
         let cost = stage.server.as_ref()?;

@@ -13,7 +13,7 @@ use sip::{Method, Name, Reply, View};
 
 use crate::flight::{Errand, Flight, Flights, Timed};
 use crate::mmsg::Peer;
-use crate::plan::{Identity, Kind, Plan};
+use crate::plan::{Identity, Plan};
 use crate::users::{self, Login, User};
 use crate::wire::{Faults, Link, Listener, Post, Transport, Wire};
 use crate::wording::{Numbers, Wording};
@@ -71,7 +71,8 @@ struct Desk {
     users: Vec<User>,
     flights: Flights,
     wording: Wording,
-    server: Peer,
+    server: Server,
+    peer: Peer,
     callers: Vec<Link>,
     identity: Identity,
     reuse: bool,
@@ -80,7 +81,7 @@ struct Desk {
     dice: Dice,
     events: Vec<Event>,
     counts: Counts,
-    requests: u64,
+    message_bytes: usize,
 }
 
 impl Crowd {
@@ -95,36 +96,28 @@ impl Crowd {
         }
         let mut wire = Wire::new(plan.transport)?;
         let mut wording = Wording::new(&plan.domain, plan.transport, plan.body_bytes);
-        let here = SocketAddr::new(local_ip(plan.server)?, 0);
-        let mut open = |wire: &mut Wire, at: SocketAddr| {
-            let link = wire.open(plan.server, at)?;
-            wording.add_link(link, wire.local(link)?);
-            io::Result::Ok(link)
-        };
-        let receivers = match (plan.receivers_at, plan.scenario, plan.transport) {
-            (Some(at), _, Transport::Udp) => vec![open(&mut wire, at)?],
-            (Some(at), _, Transport::Tcp) => {
-                wire.listen(at)?;
-                vec![0]
-            }
-            (None, Kind::Idle, Transport::Tcp) => {
-                (0..users.len()).map(|_| open(&mut wire, here)).collect::<io::Result<_>>()?
-            }
-            (None, ..) => (0..plan.connections).map(|_| open(&mut wire, here)).collect::<io::Result<_>>()?,
-        };
-        let callers = (0..plan.connections).map(|_| open(&mut wire, here)).collect::<io::Result<Vec<_>>>()?;
-        for (at, user) in users.iter_mut().enumerate() {
-            // Towards a blind relay REGISTERs too must come from the caller's side.
-            user.link =
-                if plan.receivers_at.is_some() { callers[at % callers.len()] } else { receivers[at % receivers.len()] };
+        let server = Server { at: plan.server, from: SocketAddr::new(local_ip(plan.server)?, 0) };
+        if let Some(at) = plan.receivers_at {
+            // Before the first caller comes: a relay calls the receivers for each.
+            wire.listen(at)?;
         }
-        wording.pad_to(plan.message_bytes, &users[0], &users[users.len() / 2], callers[0]);
-        let desk = Desk {
+        let mut open =
+            |count: usize| (0..count).map(|_| server.open(&mut wire, &mut wording)).collect::<io::Result<Vec<_>>>();
+        let later = plan.seats_are_taken_later();
+        let callers = open(if later { 0 } else { plan.connections })?;
+        // Towards a blind relay REGISTERs too come from the caller's side.
+        let relayed = plan.receivers_at.is_some();
+        let seats = if later || relayed { callers.clone() } else { open(plan.connections)? };
+        for (at, user) in users.iter_mut().enumerate().filter(|_| !seats.is_empty()) {
+            user.link = seats[at % seats.len()];
+        }
+        let mut desk = Desk {
             begun: Instant::now(),
             users,
             flights: Flights::new(plan.transport == Transport::Tcp),
             wording,
-            server: Peer::of(plan.server),
+            server,
+            peer: Peer::of(plan.server),
             callers,
             identity: plan.identity,
             reuse: plan.reuse,
@@ -133,8 +126,9 @@ impl Crowd {
             dice: Dice::new(plan.seed),
             events: Vec::new(),
             counts: Counts::default(),
-            requests: 0,
+            message_bytes: plan.message_bytes,
         };
+        desk.pad();
         Ok(Self { wire, desk })
     }
 
@@ -166,6 +160,24 @@ impl Crowd {
     /// What the sockets met.
     pub fn faults(&self) -> Faults {
         self.wire.faults()
+    }
+
+    /// Gives some users a link each, where the plan leaves that until they register: a connection that is open weighs
+    /// something too. They call by the same link.
+    ///
+    /// # Errors
+    /// Connections that cannot be opened.
+    pub fn seat(&mut self, who: std::ops::Range<u32>) -> io::Result<()> {
+        let first = self.desk.callers.is_empty();
+        for user in who {
+            let link = self.desk.server.open(&mut self.wire, &mut self.desk.wording)?;
+            self.desk.users[user as usize].link = link;
+            self.desk.callers.push(link);
+        }
+        if first {
+            self.desk.pad();
+        }
+        Ok(())
     }
 
     /// Begins an errand that was due at some moment.
@@ -209,6 +221,14 @@ impl Desk {
         u64::try_from(self.begun.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
+    /// Gives MESSAGEs the size asked for, as soon as there is a link whose address they carry.
+    fn pad(&mut self) {
+        if let Some(link) = self.callers.first() {
+            let (from, to) = (&self.users[0], &self.users[self.users.len() / 2]);
+            self.wording.pad_to(self.message_bytes, from, to, *link);
+        }
+    }
+
     fn begin(&mut self, errand: Errand, due_ns: u64, answered: u8, now_ns: u64, post: &mut Post) {
         self.credentials.clear();
         let (link, cseq, number) = match errand {
@@ -228,7 +248,6 @@ impl Desk {
                 (link, 1 + u32::from(answered), number)
             }
         };
-        self.requests += 1;
         let (wording, users, credentials) = (&self.wording, &self.users, &self.credentials);
         let flight = Flight { errand, due_ns, cseq, answered, link };
         let text = self.flights.begin(flight, now_ns, |ticket, text| {
@@ -243,15 +262,15 @@ impl Desk {
                 }
             }
         });
-        post.write(link, self.server, |out| out.extend_from_slice(text));
+        post.write(link, self.peer, |out| out.extend_from_slice(text));
     }
 
     fn fire(&mut self, now_ns: u64, post: &mut Post) {
-        let (events, counts, server) = (&mut self.events, &mut self.counts, self.server);
+        let (events, counts, peer) = (&mut self.events, &mut self.counts, self.peer);
         self.flights.fire(now_ns, |timed| match timed {
             Timed::Repeat(text, link) => {
                 counts.repeated += 1;
-                post.write(link, server, |out| out.extend_from_slice(text));
+                post.write(link, peer, |out| out.extend_from_slice(text));
             }
             Timed::Over(flight) => events.push(Event::Done {
                 errand: flight.errand,
@@ -350,6 +369,22 @@ fn identity(message: View<'_>) -> u64 {
     let tag = memchr::memmem::rfind(from, b";tag=").map_or(&[][..], |at| &from[at..]);
     hash.write(tag.split(|byte| *byte == b';').nth(1).unwrap_or_default());
     hash.finish()
+}
+
+/// Where links lead.
+#[derive(Clone, Copy)]
+struct Server {
+    at: SocketAddr,
+    /// Our address on the way to it.
+    from: SocketAddr,
+}
+
+impl Server {
+    fn open(&self, wire: &mut Wire, wording: &mut Wording) -> io::Result<Link> {
+        let link = wire.open(self.at, self.from)?;
+        wording.add_link(link, wire.local(link)?);
+        Ok(link)
+    }
 }
 
 /// Our address on the way to a server.

@@ -211,6 +211,13 @@ pub struct Plan {
     pub pass: BTreeMap<String, f64>,
 }
 
+impl Plan {
+    /// Whether each user has a connection, opened when he registers.
+    pub fn seats_are_taken_later(&self) -> bool {
+        self.scenario == Kind::Idle && self.transport == Transport::Tcp
+    }
+}
+
 fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(duration.as_secs_f64())
 }

@@ -226,7 +226,7 @@ impl Report {
         let latency = first.and_then(|stage| stage.latency.as_ref());
         let server_cost = |stage: Option<&Stage>| Some(stage?.server.as_ref()?.cpu_us_per_unit);
         match key {
-            "errors_max" => Some((self.errors + self.faults.garbled + self.faults.closed) as f64),
+            "errors_max" => Some((self.errors + self.faults.garbled) as f64),
             "missing_max" => self.balance.as_ref().map(|balance| balance.missing as f64),
             "doubled_max" => self.balance.as_ref().map(|balance| balance.doubled as f64),
             "p50_ms_max" => latency.map(|latency| latency.p50_ms),
@@ -315,15 +315,8 @@ impl Report {
         let (counts, faults) = (&self.counts, &self.faults);
         writeln!(
             out,
-            "repeated {}, challenges answered {}, stray answers {}, foreign messages {}, garbled {}, not sent {}, \
-             connections lost {}",
-            counts.repeated,
-            counts.challenges,
-            counts.strays,
-            counts.foreign,
-            faults.garbled,
-            faults.unsent,
-            faults.closed
+            "repeated {}, challenges answered {}, stray answers {}, foreign messages {}, garbled {}, not sent {}",
+            counts.repeated, counts.challenges, counts.strays, counts.foreign, faults.garbled, faults.unsent
         )?;
         if let Some(balance) = &self.balance {
             writeln!(

@@ -48,6 +48,9 @@ pub enum RunError {
     /// Nobody is there.
     #[error("nothing at {0} answers REGISTER within 32 s (RFC 3261 §17.1.2.2, timer F)")]
     Silence(std::net::SocketAddr),
+    /// Connections are gone, and what was under way on them.
+    #[error("the server closed {0} of our connections")]
+    Closed(u64),
     /// The server that we started ended by itself.
     #[error("the server ended by itself ({0}): run its start command by hand to see why")]
     ServerEnded(std::process::ExitStatus),
@@ -126,6 +129,10 @@ impl Stand<'_> {
         let turn_ns = u64::try_from(TURN.as_nanos()).unwrap_or(u64::MAX);
         let until_ns = until_ns.min(self.crowd.now_ns() + turn_ns);
         self.crowd.turn(until_ns, &mut self.events)?;
+        match self.crowd.faults().closed {
+            0 => {}
+            count => return Err(RunError::Closed(count)),
+        }
         for event in self.events.drain(..) {
             match event {
                 Event::Letter { number, identity } => {

@@ -17,6 +17,8 @@ use crate::wire::{Faults, Link, Listener, Post, timespec};
 const READ_BYTES: usize = 64 * 1024;
 /// Events of one wait.
 const EVENTS: usize = 256;
+/// A server that does not take a connection within this time does not take it.
+const CONNECT_TIME: Duration = Duration::from_secs(10);
 /// The mark of the listening socket among the links.
 const DOOR: u64 = u64::MAX;
 
@@ -65,7 +67,7 @@ impl Streams {
     /// # Errors
     /// Those of `connect`.
     pub fn connect(&mut self, server: SocketAddr) -> io::Result<Link> {
-        self.adopt(TcpStream::connect(server)?)
+        self.adopt(TcpStream::connect_timeout(&server, CONNECT_TIME)?)
     }
 
     /// Accepts connections from now on; where it listens.

@@ -384,6 +384,14 @@ fn what_cannot_be_played_says_why() {
     let nobody = format!("scenario = \"pager\"\nserver = \"{}\"\ntransport = \"tcp\"", free_address());
     let error = scenario::run(&options(&nobody), true).unwrap_err().to_string();
     assert!(error.starts_with("towards 127.0.0.1:"), "{error}");
+    let door = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = door.local_addr().unwrap();
+    std::thread::spawn(move || while door.accept().is_ok() {});
+    for scenario in ["pager", "idle"] {
+        let closed = format!("scenario = \"{scenario}\"\nserver = \"{at}\"\ntransport = \"tcp\"");
+        let error = scenario::run(&options(&closed), true).unwrap_err().to_string();
+        assert!(error.starts_with("the server closed"), "{error}");
+    }
     let gone = "scenario = \"pager\"\nserver = \"127.0.0.1:9\"\nserver_pid = 4294967294";
     assert!(scenario::run(&options(gone), true).unwrap_err().to_string().contains("no server process"));
     let ended = "scenario = \"kill\"\nserver = \"127.0.0.1:9\"\nstart_command = \"false\"";

@@ -13,10 +13,10 @@ use crate::scenario::{RunError, Stand, letter};
 pub fn run(stand: &mut Stand<'_>) -> Result<(), RunError> {
     let (size, plan) = (stand.crowd.size(), stand.plan);
     let first = (size / 10).max(1);
-    stand.register(0..first, plan.expires)?;
+    arrive(stand, 0..first)?;
     hold(stand, plan.hold)?;
     let before = stand.watch.rss_bytes();
-    stand.register(first..size, plan.expires)?;
+    arrive(stand, first..size)?;
     hold(stand, plan.hold)?;
     stand.watch.memory().bytes_per_user = slope(before, stand.watch.rss_bytes(), u64::from(size - first));
 
@@ -29,6 +29,14 @@ pub fn run(stand: &mut Stand<'_>) -> Result<(), RunError> {
         stand.drain()?;
     }
     Ok(())
+}
+
+/// Some users come and register.
+fn arrive(stand: &mut Stand<'_>, who: std::ops::Range<u32>) -> Result<(), RunError> {
+    if stand.plan.seats_are_taken_later() {
+        stand.crowd.seat(who.clone())?;
+    }
+    stand.register(who, stand.plan.expires)
 }
 
 /// Octets for each of so many.
