@@ -155,7 +155,6 @@ impl Ledger {
         (verdicts, failed)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the working set of one group, held by its caller")]
     fn judge_one(
         &mut self,
         disk: &mut impl Disk,
@@ -167,11 +166,13 @@ impl Ledger {
         scratch: &mut Vec<u8>,
     ) -> Result<Receipt, StoreError> {
         let arrival = self.arrival_for(&ops, now_unix_ms);
-        let rows: Vec<Staged> = ops.into_iter().map(|op| Staged::new(op, partition, arrival)).collect();
-        for Staged { family, row, expect, .. } in &rows {
+        let mut rows: Vec<Staged> = ops.into_iter().map(|op| Staged::new(op, partition, arrival)).collect();
+        for Staged { family, row, expect, before, .. } in &mut rows {
             if *expect != Expect::Any {
+                let found = standing(disk, overlay, *family, row)?;
+                *before = Some(found);
                 let seen = |head: &Head| *expect == Expect::Present || !head.is_over(now_unix_ms / 1_000);
-                expected(*expect, standing(disk, overlay, *family, row)?.filter(seen))?;
+                expected(*expect, found.filter(seen))?;
             }
         }
         if rows.is_empty() {
@@ -180,9 +181,9 @@ impl Ledger {
         self.rev += 1;
         let rev = Rev(self.rev);
         *records += rows.len();
-        for Staged { family, row, change, fresh, .. } in rows {
-            if is_due(family) && !fresh {
-                let before = standing(disk, overlay, family, &row)?;
+        for Staged { family, row, change, before, .. } in rows {
+            if is_due(family) {
+                let before = before.map_or_else(|| standing(disk, overlay, family, &row), Ok)?;
                 if let Some(before) = before.filter(|head| head.expires_unix_s != 0) {
                     disk.stage_delete(Family::Due, &keys::due_on_disk(family, &row, before.expires_unix_s));
                 }
@@ -224,8 +225,8 @@ struct Staged {
     row: Vec<u8>,
     expect: Expect,
     change: Change,
-    /// Its key holds a new arrival: there cannot be such a row yet.
-    fresh: bool,
+    /// What stands there, where that is known: nothing under a key with a new arrival.
+    before: Option<Option<Head>>,
 }
 
 impl Staged {
@@ -236,7 +237,7 @@ impl Staged {
             debug_assert!(at + ARRIVAL_WIDTH <= key.bytes().len());
             key.stamp(at, arrival);
         }
-        Self { family, row: key.on_disk(partition), expect, change, fresh: stamped.is_some() }
+        Self { family, row: key.on_disk(partition), expect, change, before: stamped.map(|_| None) }
     }
 }
 

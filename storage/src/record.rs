@@ -202,7 +202,7 @@ mod tests {
         Ok((text, times))
     }
 
-    fn written(version: u8, fields: impl FnOnce(&mut Writer)) -> Bytes {
+    fn written(version: u8, fields: impl for<'a> FnOnce(&'a mut Writer) -> &'a mut Writer) -> Bytes {
         let mut record = Writer::new(version);
         fields(&mut record);
         record.finish()
@@ -210,9 +210,9 @@ mod tests {
 
     #[test]
     fn an_older_record_is_read_with_defaults_and_a_newer_version_is_refused() {
-        assert_eq!(greeting(&written(1, |r| drop(r.text("hi")))), Ok(("hi".into(), 1)));
-        assert_eq!(greeting(&written(1, |r| drop(r.text("hi").number(3)))), Ok(("hi".into(), 3)));
-        let newer = greeting(&written(2, |r| drop(r.text("hi")))).unwrap_err();
+        assert_eq!(greeting(&written(1, |r| r.text("hi"))), Ok(("hi".into(), 1)));
+        assert_eq!(greeting(&written(1, |r| r.text("hi").number(3))), Ok(("hi".into(), 3)));
+        let newer = greeting(&written(2, |r| r.text("hi"))).unwrap_err();
         assert_eq!(
             newer.to_string(),
             "a greeting record has version 2, this program reads up to 1: use the newer program"
@@ -221,8 +221,7 @@ mod tests {
 
     #[test]
     fn a_record_cut_anywhere_is_an_error_and_never_a_panic() {
-        let whole =
-            written(1, |r| drop(r.text("hello").maybe_number(Some(u64::MAX)).maybe_text(Some("x")).fixed(&[1, 2])));
+        let whole = written(1, |r| r.text("hello").maybe_number(Some(u64::MAX)).maybe_text(Some("x")).fixed(&[1, 2]));
         let read = |cut: &Bytes| -> Result<(), StoreError> {
             let (_, mut fields) = Reader::open("test", 1, cut)?;
             assert_eq!(fields.text()?, "hello");

@@ -378,3 +378,40 @@ impl Journal for RocksDisk {
         self.home.with(|db| db.flush_wal(true).map_err(disk_fault))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SetClock;
+    use crate::engine::Expect;
+
+    #[test]
+    fn a_repair_under_way_loses_nothing_and_disturbs_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = Rocks::open(&Config::in_dir(dir.path()), Arc::new(SetClock::at(1_000))).unwrap();
+        let put = |n: u8| {
+            let mut batch = Batch::new();
+            batch.put(Family::Binding, Key::of(&[n]), vec![n], Expect::Absent, None);
+            engine.commit(Partition(1), Epoch::SOLE, batch)
+        };
+        for n in 0..20 {
+            let committed = put(n);
+            if n % 5 == 0 {
+                engine.0.home.reopen().unwrap();
+            }
+            committed.wait().unwrap();
+            let row = engine.get(Partition(1), Family::Binding, Key::of(&[n])).wait().unwrap();
+            assert_eq!(row.unwrap().1.as_ref(), [n]);
+        }
+        let all = engine.scan(Partition(1), Family::Binding, Key::of(b""), Key::of(b""), 99).wait().unwrap();
+        assert_eq!((all.len(), engine.health()), (20, Health::Serving));
+    }
+
+    #[test]
+    fn faults_are_known_by_their_cause() {
+        for full in ["IO error: No space left on device: While appending to file", "IO error: Disk quota exceeded: x"] {
+            assert_eq!(fault(full), StoreError::Full);
+        }
+        assert_eq!(fault("IO error: Input/output error"), StoreError::disk("IO error: Input/output error"));
+    }
+}

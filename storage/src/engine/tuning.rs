@@ -5,7 +5,10 @@
 use std::sync::Arc;
 
 use rocksdb::compaction_filter::Decision;
-use rocksdb::{BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode, LogLevel, Options};
+use rocksdb::{
+    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode, LogLevel,
+    LruCacheOptions, Options,
+};
 
 use crate::clock::Clock;
 use crate::config::Config;
@@ -49,7 +52,11 @@ pub(crate) fn database(config: &Config) -> Options {
 
 /// Every family with its options.
 pub(crate) fn families(config: &Config, clock: &Arc<dyn Clock>) -> Vec<ColumnFamilyDescriptor> {
-    let cache = Cache::new_lru_cache(config.cache_bytes);
+    // Few parts: what is larger than a part is never kept, and the parts of a small cache are small.
+    let mut parts = LruCacheOptions::default();
+    parts.set_capacity(config.cache_bytes);
+    parts.set_num_shard_bits(2);
+    let cache = Cache::new_lru_cache_opts(&parts);
     Family::ALL
         .into_iter()
         .map(|family| ColumnFamilyDescriptor::new(family.name(), of(family, config, &cache, clock)))
@@ -63,10 +70,13 @@ fn of(family: Family, config: &Config, cache: &Cache, clock: &Arc<dyn Clock>) ->
     table.set_cache_index_and_filter_blocks(true);
     table.set_pin_l0_filter_and_index_blocks_in_cache(true);
     table.set_format_version(6);
+    // Indexes and filters in blocks of their own: a lookup reads the few that it needs, and the cache can hold them.
+    table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+    table.set_partition_filters(true);
+    // Most lookups are for what is not there (a new message id), and what is there lies in one file of many.
+    table.set_bloom_filter(BLOOM_BITS, false);
     match family.access() {
         Access::Lookup => {
-            // Most lookups are for what is not there (a new message id): they should not reach the disk.
-            table.set_bloom_filter(BLOOM_BITS, false);
             options.set_memtable_whole_key_filtering(true);
             options.set_memtable_prefix_bloom_ratio(0.02);
         }
@@ -91,4 +101,38 @@ fn of(family: Family, config: &Config, cache: &Cache, clock: &Arc<dyn Clock>) ->
     options.set_target_file_size_base(16 << 20);
     options.set_compression_type(DBCompressionType::Lz4);
     options
+}
+
+#[cfg(test)]
+mod tests {
+    use rocksdb::DB;
+
+    use super::*;
+    use crate::clock::SetClock;
+    use crate::engine::Rev;
+
+    #[test]
+    fn what_is_over_leaves_the_disk_when_its_file_is_rewritten_but_a_letter_stays_until_it_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (config, clock) = (Config::in_dir(dir.path()), SetClock::at(0));
+        let shared: Arc<dyn Clock> = Arc::new(clock.clone());
+        let db = DB::open_cf_descriptors(&database(&config), dir.path(), families(&config, &shared)).unwrap();
+        let mut value = Vec::new();
+        Head { rev: Rev(1), expires_unix_s: 100 }.write(&mut value);
+        for family in [Family::Seen, Family::Spool] {
+            db.put_cf(db.cf_handle(family.name()).unwrap(), b"k", &value).unwrap();
+        }
+        let left_at = |unix_s: u64| {
+            clock.set(unix_s * 1_000);
+            [Family::Seen, Family::Spool].map(|family| {
+                let column = db.cf_handle(family.name()).unwrap();
+                db.compact_range_cf(column, None::<&[u8]>, None::<&[u8]>);
+                db.get_cf(column, b"k").unwrap().is_some()
+            })
+        };
+        assert_eq!(left_at(100 + FORGET_AFTER_S - 1), [true, true]);
+        // Compacting an unchanged bottom level does nothing: a new version of the row makes it a new file.
+        db.put_cf(db.cf_handle(Family::Seen.name()).unwrap(), b"k", &value).unwrap();
+        assert_eq!(left_at(100 + FORGET_AFTER_S), [false, true]);
+    }
 }
