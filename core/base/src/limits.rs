@@ -79,7 +79,7 @@ pub const MSRP_RANGES_MAX: usize = 1_024;
 pub const MSRP_PARTIALS_MAX: usize = 64;
 /// Default of what an endpoint keeps in memory of one message, and of all unfinished ones together.
 pub const MSRP_MESSAGE_BYTES_MAX: u64 = 64 << 20;
-/// An unfinished message of which no piece has come for so long is given up (P6.2.10).
+/// An unfinished message of which no piece has come for so long is given up; RFC 4975 names no time.
 pub const MSRP_MESSAGE_TIME_MAX: Duration = Duration::from_secs(120);
 /// A chunk that has begun and does not go on holds its connection this long at most.
 pub const MSRP_STALL_MAX: Duration = Duration::from_secs(120);

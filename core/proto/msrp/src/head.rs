@@ -120,7 +120,7 @@ impl FailureReport {
 /// The value of Status (RFC 4975 §7.1.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReportStatus {
-    /// 0 means that the code is one of a response; others are not known to anybody yet (P6.3.4).
+    /// 0 means that the code is one of a response; others are not known to anybody yet (RFC 4975 §7.1.3).
     pub namespace: u16,
     /// Three digits.
     pub code: u16,
@@ -191,21 +191,20 @@ enum Name {
     ContentType,
 }
 
-const NAMES: [(&[u8], Name); 8] = [
-    (b"To-Path", Name::ToPath),
-    (b"From-Path", Name::FromPath),
-    (b"Message-ID", Name::MessageId),
-    (b"Byte-Range", Name::ByteRange),
-    (b"Success-Report", Name::SuccessReport),
-    (b"Failure-Report", Name::FailureReport),
-    (b"Status", Name::Status),
-    (b"Content-Type", Name::ContentType),
-];
-
-/// Names are compared without case: literals of RFC 4234 have none (P6.1.5).
+/// Names are compared without case: literals have none (RFC 4234 §2.3). Each length has at most two candidates.
 fn name_of(text: &[u8]) -> Option<Name> {
-    let known = |(name, _): &&(&[u8], Name)| name.len() == text.len() && name.eq_ignore_ascii_case(text);
-    NAMES.iter().find(known).map(|(_, name)| *name)
+    let (wanted, name): (&[u8], Name) = match (text.len(), text.first()?.to_ascii_lowercase()) {
+        (6, _) => (b"Status", Name::Status),
+        (7, _) => (b"To-Path", Name::ToPath),
+        (9, _) => (b"From-Path", Name::FromPath),
+        (10, b'm') => (b"Message-ID", Name::MessageId),
+        (10, _) => (b"Byte-Range", Name::ByteRange),
+        (12, _) => (b"Content-Type", Name::ContentType),
+        (14, b's') => (b"Success-Report", Name::SuccessReport),
+        (14, _) => (b"Failure-Report", Name::FailureReport),
+        _ => return None,
+    };
+    text.eq_ignore_ascii_case(wanted).then_some(name)
 }
 
 impl HeadSpans {

@@ -317,7 +317,7 @@ mod tests {
 
     #[test]
     fn what_the_grammar_does_not_have_is_refused() {
-        // RFC 4975 §9; P19.2: `;tcp` missing.
+        // RFC 4975 §9; §6: the transport must be there.
         for text in [
             "",
             "msrp:",

@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn a_range_that_cannot_be_is_refused() {
-        // RFC 4975 §7.1.1: the first octet has position one; P19.2: start above total, overflow.
+        // RFC 4975 §7.1.1: the first octet has position one; Start above total, overflow.
         for text in [
             "",
             "-",

@@ -233,7 +233,7 @@ impl Reassembly {
         self.partials.values().map(|partial| partial.until).min()
     }
 
-    /// Gives up what has waited too long (P6.2.10), and returns the ids.
+    /// Gives up what has waited too long, and returns the ids.
     pub fn handle_timeout(&mut self, now: Instant) -> Vec<Vec<u8>> {
         let open = self.open.as_ref().map(|open| &open.message_id);
         let late = |(id, partial): (&Vec<u8>, &Partial)| (partial.until <= now && open != Some(id)).then(|| id.clone());

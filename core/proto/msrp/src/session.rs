@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn a_report_is_never_answered_and_an_unknown_method_is() {
-        // RFC 4975 §7.1.2; P6.1.7.
+        // RFC 4975 §7.1.2.
         assert_eq!(owed("REPORT", "Status: 000 200 OK\r\n", 481), None);
         assert_eq!(owed("FETCH", "", 501), Some(501));
         assert_eq!(owed("FETCH", "Failure-Report: no\r\n", 501), None);

@@ -12,8 +12,20 @@ const HEX: &[u8; 16] = b"0123456789abcdef";
 pub(crate) fn is_ident(text: &[u8]) -> bool {
     (4..=MSRP_IDENT_BYTES_MAX).contains(&text.len())
         && text[0].is_ascii_alphanumeric()
-        && text.iter().all(|byte| byte.is_ascii_alphanumeric() || b".-+%=".contains(byte))
+        && text.iter().all(|byte| IDENT_OCTETS[usize::from(*byte)])
 }
+
+/// Which octets may stand in an `ident`: a look-up, for every head has two.
+const IDENT_OCTETS: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut at = 0;
+    while at < 256 {
+        let octet = at as u8;
+        table[at] = octet.is_ascii_alphanumeric() || matches!(octet, b'.' | b'-' | b'+' | b'%' | b'=');
+        at += 1;
+    }
+    table
+};
 
 /// A transaction id, kept in place: 4 to 32 octets.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]

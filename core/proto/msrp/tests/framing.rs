@@ -1,5 +1,7 @@
 //! What the scanner hears, however the wire cuts it (RFC 4975 §7.1, §9), with every case of the torture list.
 
+#![allow(clippy::unwrap_used, reason = "a helper of a test may fail the test")]
+
 use base::limits::{MSRP_HEAD_BYTES_MAX, MSRP_HELD_BACK_BYTES_MAX, MSRP_REQUEST_BODY_BYTES_MAX};
 use msrp::{Head, Kind, ParseError, Reply, Scanner, Step, Tid};
 use proptest::prelude::*;
@@ -59,7 +61,7 @@ fn an_end_line_look_alike_is_data() {
 
 #[test]
 fn a_body_may_end_in_anything() {
-    // P19.2: in CR, in hyphens, in what begins an end-line.
+    // In CR, in hyphens, in what begins an end-line.
     for body in ["\r", "\n", "\r\n", "\r\n\r\n", "-", "\r\n-", "\r\n-------", "\r\n-------abc", "\r\r\r", "\r\n--\r\n"]
     {
         for_all_cuts(&send(body, "abcdefgh", "+"), &format!("SEND abcdefgh [{}] +", body.escape_debug()));
@@ -91,7 +93,7 @@ fn ids_of_4_and_of_32_characters_frame_and_others_end_the_connection() {
     for tid in ["a.-+", "0000", &"t".repeat(32)] {
         for_all_cuts(&send("body", tid, "$"), &format!("SEND {tid} [body] $"));
     }
-    // P19.2: 33 characters.
+    // 33 characters.
     for tid in ["abc", "", &"t".repeat(33), "-bcd", "ab$d"] {
         let fault = fault_of(&send("body", tid, "$"));
         assert_eq!((fault, fault.reply()), (ParseError::TransactionId, Reply::Close), "{tid:?}");
@@ -100,7 +102,7 @@ fn ids_of_4_and_of_32_characters_frame_and_others_end_the_connection() {
 
 #[test]
 fn what_is_not_msrp_is_known_by_its_first_octets() {
-    // P19.2: `msrp` in lower case (RFC 4975 §9: in caps).
+    // `msrp` in lower case (RFC 4975 §9: in caps).
     for (text, fault) in [
         ("msrp abcdefgh SEND\r\n", ParseError::NotMsrp),
         ("GET / HTTP/1.1\r\n\r\n", ParseError::NotMsrp),
@@ -141,7 +143,7 @@ fn heads_that_cannot_be_framed_end_the_connection() {
 
 #[test]
 fn without_both_paths_nobody_can_be_answered() {
-    // RFC 4975 §9: the two come first; P6.1.10.
+    // RFC 4975 §9: the two come first.
     let (to, from) = PATHS.split_at(PATHS.find("From").unwrap());
     for lines in
         ["", to, from, &format!("{to}Message-ID: 4564dpWd\r\n{from}"), &format!("{to}{to}{from}"), "To-Path: \r\n"]
@@ -160,7 +162,7 @@ fn what_can_be_framed_and_answered_is_400_and_the_stream_goes_on() {
         ("Message-ID: x\r\n", ParseError::MessageId),
         ("Message-ID: 4564dpWd\r\nMessage-ID: 4564dpWd\r\n", ParseError::Repeated),
         ("Message-ID: 4564dpWd\r\nTo-Path: msrp://c:1/s;tcp\r\n", ParseError::Repeated),
-        // P19.2: start 0, start above total, overflow.
+        // Start 0, start above total, overflow.
         ("Message-ID: 4564dpWd\r\nByte-Range: 0-4/4\r\n", ParseError::ByteRange),
         ("Message-ID: 4564dpWd\r\nByte-Range: 9-*/4\r\n", ParseError::ByteRange),
         ("Message-ID: 4564dpWd\r\nByte-Range: 1-*/18446744073709551616\r\n", ParseError::ByteRange),
@@ -183,7 +185,7 @@ fn what_can_be_framed_and_answered_is_400_and_the_stream_goes_on() {
 
 #[test]
 fn a_head_above_the_limit_ends_the_connection_and_one_at_the_limit_does_not() {
-    // P19.2: header section over the limit.
+    // Header section over the limit.
     let fixed = bodiless("SEND", "abcdefgh", "Message-ID: 4564dpWd\r\nX: \r\n").len() - "-------abcdefgh$\r\n".len();
     let padded = |bytes: usize| {
         bodiless("SEND", "abcdefgh", &format!("Message-ID: 4564dpWd\r\nX: {}\r\n", "x".repeat(bytes - fixed)))
@@ -210,7 +212,7 @@ fn bodies_of_other_methods_are_bounded_and_those_of_send_are_not() {
 
 #[test]
 fn a_paths_second_uri_does_not_hide_the_first() {
-    // P19.2: To-Path with two URIs to an endpoint: it is heard, and for the reader to refuse (RFC 4975 §7.3).
+    // To-Path with two URIs to an endpoint: it is heard, and for the reader to refuse (RFC 4975 §7.3).
     let two = "To-Path: msrp://relay:1/r;tcp msrp://bob:2/s;tcp\r\nFrom-Path: msrp://[2001:db8::1]:7394/2s;tcp\r\n";
     let text = format!("MSRP abcdefgh SEND\r\n{two}Message-ID: 4564dpWd\r\n-------abcdefgh$\r\n");
     with_head(&text, |head| {

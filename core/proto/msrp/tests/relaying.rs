@@ -1,5 +1,7 @@
 //! A chunk passed on as the switch does it: fresh ids and heads, cut through, interrupted; and a body that knows the ids.
 
+#![allow(clippy::unwrap_used, reason = "a helper of a test may fail the test")]
+
 use msrp::{ByteRange, Flag, HeadSpans, Range, Resume, Scanner, Step, Tid, end_line, forward_head, respond};
 use proptest::prelude::*;
 

@@ -21,11 +21,14 @@ pub struct Description {
 }
 
 impl Description {
-    /// Reads a body of type `application/sdp`. Lines end with CRLF; a lone LF is borne (RFC 8866 §5).
+    /// Reads a body of type `application/sdp`. Lines end with CRLF; a lone LF is borne (RFC 8866 §5), and so are empty
+    /// lines behind the last.
     pub fn parse(text: &[u8]) -> Result<Self, SdpError> {
         if text.len() > SDP_BYTES_MAX {
             return Err(SdpError::TooLong { max: SDP_BYTES_MAX });
         }
+        let end = text.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n')).map_or(0, |at| at + 1);
+        let text = &text[..end];
         check_lines(text)?;
         let session = Session::parse(text)?;
         if session.medias.len() > SDP_MEDIA_MAX {
@@ -81,9 +84,8 @@ pub(crate) fn written(session: &Session) -> Vec<u8> {
     out
 }
 
-/// The lines without their ends; what follows the last end is a line if it is not empty.
+/// The lines without their ends.
 fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let text = text.strip_suffix(b"\n").unwrap_or(text);
     text.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line))
 }
 
@@ -154,6 +156,10 @@ mod tests {
         assert_eq!((description.media_count(), description.messages().count()), (1, 1));
         let bare = Description::parse(GOOD.replace("\r\n", "\n").as_bytes()).unwrap();
         assert_eq!(bare.to_bytes(), description.to_bytes());
+        for end in ["", "\r\n", "\r\n\r\n\n"] {
+            let text = GOOD.trim_end().to_owned() + end;
+            assert_eq!(Description::parse(text.as_bytes()).unwrap(), description);
+        }
     }
 
     #[test]

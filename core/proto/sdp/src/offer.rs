@@ -232,7 +232,7 @@ impl Offer {
     }
 
     /// Whether the offerer keeps its path: then its connection and its session stay, whatever else has changed
-    /// (P11.6).
+    /// (RFC 4975 §8.4).
     pub fn keeps_path_of(&self, before: &Offer) -> bool {
         self.remote_path() == before.remote_path()
     }
