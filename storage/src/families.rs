@@ -12,7 +12,7 @@ pub enum Family {
     Binding = 3,
     /// `spool(aor, arrival, id) -> Letter`: what waits for somebody.
     Spool = 4,
-    /// `seen(aor, id) -> arrival of the letter`: what was taken already.
+    /// `seen(aor, id) -> nothing`: what was taken already.
     Seen = 5,
     /// `due: expires (u64 BE) ‖ family ‖ key -> nothing`: kept by the engine for families with [`Expiry::Due`].
     Due = 6,

@@ -125,7 +125,7 @@ pub fn read_spool(key: &Key) -> Option<(&str, u64, &[u8])> {
     Some((aor, u64::from_be_bytes(*arrival), id))
 }
 
-/// `seen: partition ‖ aor of the recipient ‖ NUL ‖ message id -> arrival (u64 BE, 0 where nothing was stored)`
+/// `seen: partition ‖ aor of the recipient ‖ NUL ‖ message id -> nothing but a version`
 pub fn seen(aor: &Aor, id: &MessageId) -> Key {
     Key::join(&[aor.as_str().as_bytes(), b"\0", id.bytes()])
 }

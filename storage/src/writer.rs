@@ -137,7 +137,7 @@ impl<J: Journal> Work<J> {
         }
     }
 
-    /// What waits: no linger (fast-path: a linger only made answers later).
+    /// What waits. No linger: it was measured, and only made answers later.
     fn gather(&mut self, first: Order) -> Vec<Order> {
         let mut bytes = first.commit.bytes();
         let mut group = vec![first];
