@@ -9,7 +9,11 @@
 mod house;
 mod person;
 
+mod kill;
 mod notices;
 mod pager;
 mod pager_away;
+mod peers_baresip;
+mod peers_linphone;
+mod peers_sipp;
 mod register;

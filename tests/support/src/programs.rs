@@ -1,8 +1,9 @@
 //! Programs of others that tests meet: sipp, linphonec, baresip, tshark.
 
-use std::io::{Read, Seek};
+use std::fs::File;
+use std::io::{Read, Seek, Write};
 use std::path::PathBuf;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// Where a program is. Nothing when the test has to be skipped, which is said loudly on standard error.
@@ -12,17 +13,128 @@ use std::time::{Duration, Instant};
 /// # Panics
 /// When it is missing and `CI=true`: a skipped test proves nothing there.
 pub fn find(program: &str) -> Option<PathBuf> {
-    let is_set = |name: &str| std::env::var(name).is_ok_and(|value| value == "1" || value == "true");
     if is_set("PARLOUR_FAST") {
         return None;
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file());
     if found.is_none() {
-        assert!(!is_set("CI"), "{program} is not installed; `cargo xtask test` as root installs it");
-        eprintln_loudly(program);
+        skip(&format!("{program} is not installed (`cargo xtask test` as root installs it)"));
     }
     found
+}
+
+/// Says loudly that a test is skipped, and why.
+///
+/// # Panics
+/// Where `CI=true`: a skipped test proves nothing there.
+pub fn skip(why: &str) {
+    assert!(!is_set("CI"), "{why}");
+    eprintln_loudly(why);
+}
+
+fn is_set(name: &str) -> bool {
+    std::env::var(name).is_ok_and(|value| value == "1" || value == "true")
+}
+
+/// A program that runs beside the test, is spoken to by its standard input, and writes to a file that can be read
+/// meanwhile. Dropped, it is killed; when the test has failed, what it wrote is shown.
+#[derive(Debug)]
+pub struct Talk {
+    child: Child,
+    input: Option<ChildStdin>,
+    output: tempfile::NamedTempFile,
+}
+
+impl Talk {
+    /// Starts it, line by line: what it writes is to be read before it ends.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn start(command: &Command) -> Self {
+        let output = tempfile::NamedTempFile::new().expect("the temporary folder takes a file");
+        let clone = || File::options().append(true).open(output.path()).expect("our own file can be opened");
+        let mut lines = Command::new("stdbuf");
+        lines.args(["--output=L", "--error=L"]).arg(command.get_program()).args(command.get_args());
+        for (name, value) in command.get_envs() {
+            value.map(|value| lines.env(name, value));
+        }
+        if let Some(folder) = command.get_current_dir() {
+            lines.current_dir(folder);
+        }
+        let child = lines.stdin(Stdio::piped()).stdout(clone()).stderr(clone()).spawn();
+        let mut child = child.unwrap_or_else(|fault| panic!("{}: {fault}", command.get_program().to_string_lossy()));
+        let input = child.stdin.take();
+        Self { child, input, output }
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Gives it a line.
+    ///
+    /// # Panics
+    /// When it does not read any more.
+    pub fn say(&mut self, line: &str) {
+        let input = self.input.as_mut().expect("the input is open until the end");
+        writeln!(input, "{line}")
+            .unwrap_or_else(|fault| panic!("it does not hear {line:?}: {fault}\n{}", self.written()));
+    }
+
+    /// What it has written so far.
+    pub fn written(&self) -> String {
+        std::fs::read(self.output.path()).map(|all| String::from_utf8_lossy(&all).into_owned()).unwrap_or_default()
+    }
+
+    /// Waits until it has written this.
+    ///
+    /// # Panics
+    /// When it has not in time, or has ended without.
+    pub fn wait_for(&mut self, text: &str, within: Duration) {
+        let end = Instant::now() + within;
+        loop {
+            let ended = self.child.try_wait().expect("a child can be waited for");
+            if self.written().contains(text) {
+                return;
+            }
+            assert!(ended.is_none(), "it ended ({ended:?}) and never wrote {text:?}");
+            assert!(Instant::now() < end, "it did not write {text:?} in {within:?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Closes its input and waits for its end.
+    ///
+    /// # Panics
+    /// When it does not end in time.
+    pub fn wait_end(&mut self, within: Duration) -> ExitStatus {
+        self.input = None;
+        let end = Instant::now() + within;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a child can be waited for") {
+                return status;
+            }
+            assert!(Instant::now() < end, "it did not end in {within:?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Talk {
+    fn drop(&mut self) {
+        let _ = self.child.kill(); // it may have ended by itself
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            show(&self.written());
+        }
+    }
+}
+
+#[allow(clippy::print_stderr, reason = "who reads a failed test needs what the program said")]
+fn show(words: &str) {
+    eprintln!("---- what the program wrote\n{words}\n----");
 }
 
 /// How a program ended, and what it wrote.
@@ -43,7 +155,7 @@ pub struct Finished {
 /// When it does not start.
 pub fn run(command: &mut Command, within: Duration) -> Finished {
     let (mut out, mut err) = (file(), file());
-    let clone = |file: &std::fs::File| Stdio::from(file.try_clone().expect("a file has a second handle"));
+    let clone = |file: &File| Stdio::from(file.try_clone().expect("a file has a second handle"));
     let mut child = command
         .stdin(Stdio::null())
         .stdout(clone(&out))
@@ -65,19 +177,19 @@ pub fn run(command: &mut Command, within: Duration) -> Finished {
     Finished { status, stdout: text(&mut out), stderr: text(&mut err) }
 }
 
-fn file() -> std::fs::File {
+fn file() -> File {
     tempfile::tempfile().expect("the temporary folder takes a file")
 }
 
-fn text(file: &mut std::fs::File) -> String {
+fn text(file: &mut File) -> String {
     let mut bytes = Vec::new();
     file.rewind().and_then(|()| file.read_to_end(&mut bytes)).expect("what was written can be read");
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[allow(clippy::print_stderr, reason = "who reads the test's output must see what was not tried")]
-fn eprintln_loudly(program: &str) {
-    eprintln!("\n==== SKIPPED: {program} is not installed (`cargo xtask test` as root installs it) ====\n");
+fn eprintln_loudly(why: &str) {
+    eprintln!("\n==== SKIPPED: {why} ====\n");
 }
 
 #[cfg(test)]
@@ -93,5 +205,15 @@ mod tests {
         );
         let killed = run(Command::new("sleep").arg("60"), Duration::from_millis(50));
         assert!(killed.status.is_none());
+    }
+
+    #[test]
+    fn a_program_is_heard_while_it_runs_and_ends_when_nobody_speaks_any_more() {
+        let mut cat = Talk::start(&Command::new("cat"));
+        cat.say("one");
+        cat.wait_for("one\n", Duration::from_secs(10));
+        cat.say("two");
+        assert!(cat.wait_end(Duration::from_secs(10)).success());
+        assert_eq!(cat.written(), "one\ntwo\n");
     }
 }
