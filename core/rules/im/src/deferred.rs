@@ -134,10 +134,16 @@ pub enum Input {
     },
     /// A letter's first receiver has it after all (a late 2xx). Only after its [`Input::Kept`].
     TakenBack(Head),
-    /// The sweep of the store found a letter whose time is over.
+    /// The sweep of the store found a letter whose time is over. Loads do not show such letters, so nobody but the store
+    /// knows whether it has left: it is given up again, and the store says [`Input::Absent`] if it had.
     Expired(Head),
     /// A letter that was removed or given up is out of the store, durably.
     Removed {
+        /// Which one.
+        arrival: u64,
+    },
+    /// The store had it no more when it was to be removed: it had left before.
+    Absent {
         /// Which one.
         arrival: u64,
     },
@@ -162,7 +168,7 @@ pub enum Output {
     Offer(Head),
     /// Take it out of the store: its receiver has it.
     Remove(Head),
-    /// Take it out of the store, and tell its sender if he asked. One that the store has not is Removed, and owes nothing.
+    /// Take it out of the store, and tell its sender if he asked. One that the store has not is Absent, and owes nothing.
     Fail(Head, Why),
     /// Whether new messages must queue behind what waits (flag QUEUED, D1).
     Queued(bool),
@@ -292,7 +298,8 @@ impl Mailbox {
             Input::Outcome { arrival, outcome } => self.ended(arrival, outcome, now),
             Input::TakenBack(head) => self.take_out(head, None),
             Input::Expired(head) => self.take_out(head, Some(Why::Expired)),
-            Input::Removed { arrival } => self.removed(arrival),
+            Input::Removed { arrival } => self.removed(arrival, true),
+            Input::Absent { arrival } => self.removed(arrival, false),
             Input::RemoveFailed { arrival } => {
                 if let Some(leaving) = self.leaving.get_mut(&arrival) {
                     leaving.again = Some(now.at + LETTER_RETRY_MIN);
@@ -443,7 +450,7 @@ impl Mailbox {
             // The offer under way decides; but it cannot fail any more.
             self.taken_back |= why.is_none();
         } else if self.hand.remove(&arrival).is_some()
-            || !self.leaving.contains_key(&arrival) && !self.has_left(arrival)
+            || !self.leaving.contains_key(&arrival) && (why.is_some() || !self.has_left(arrival))
         {
             self.leave(head, why);
         }
@@ -459,7 +466,7 @@ impl Mailbox {
         self.outputs.push_back(why.map_or(Output::Remove(head), |why| Output::Fail(head, why)));
     }
 
-    fn removed(&mut self, arrival: u64) {
+    fn removed(&mut self, arrival: u64, was_there: bool) {
         let Some(leaving) = self.leaving.get_mut(&arrival).filter(|leaving| !leaving.gone) else { return };
         leaving.gone = true;
         leaving.again = None;
@@ -467,7 +474,9 @@ impl Mailbox {
         if !matches!(self.loading, Loading::After(_)) {
             self.leaving.remove(&arrival);
         }
-        self.forget(head);
+        if was_there {
+            self.forget(head);
+        }
     }
 
     fn forget(&mut self, head: Head) {

@@ -184,7 +184,22 @@ fn the_sweep_gives_up_what_is_not_in_hand_and_nothing_twice() {
     assert_eq!(tell(&mut mailbox, Input::Expired(head(1)), at), "", "the offer decides");
     assert_eq!(tell(&mut mailbox, ended(1, 200), at), "remove 1, queued false");
     tell(&mut mailbox, Input::Removed { arrival: 1 }, at);
-    assert_eq!(tell(&mut mailbox, Input::Expired(head(1)), at), "", "it has left");
+    assert_eq!(tell(&mut mailbox, Input::Expired(head(1)), at), "expired 1", "whether it has left, the store knows");
+    tell(&mut mailbox, Input::Absent { arrival: 1 }, at);
+    assert_eq!((mailbox.tally(), mailbox.is_idle()), (Tally::default(), true));
+}
+
+#[test]
+fn a_letter_that_no_load_shows_any_more_is_given_up_when_the_sweep_finds_it() {
+    // Its time was over before it was read, and letters behind it have been in hand since.
+    let at = now();
+    let mut mailbox = holding(3);
+    assert_eq!(tell(&mut mailbox, Input::Bound, at), "queued true, load 0");
+    let heads = vec![head(1), head(3)];
+    assert_eq!(tell(&mut mailbox, Input::Loaded { heads, more: false }, at), "offer 1");
+    assert_eq!(tell(&mut mailbox, Input::Expired(head_until(2, 1)), at), "expired 2");
+    tell(&mut mailbox, Input::Removed { arrival: 2 }, at);
+    assert_eq!(mailbox.tally().count, 2);
 }
 
 #[test]
