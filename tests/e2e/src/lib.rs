@@ -9,7 +9,15 @@
 mod house;
 mod person;
 
+mod admin;
+mod backup;
+mod commands;
+mod disk;
+mod dissector;
+mod documents;
+mod garbage;
 mod kill;
+mod limits;
 mod notices;
 mod pager;
 mod pager_away;
