@@ -148,6 +148,13 @@ impl Stand<'_> {
         Ok(())
     }
 
+    /// Takes back whatever bindings users have (an earlier run, or another client, may have left some), then registers
+    /// them.
+    pub fn register_afresh(&mut self, who: Range<u32>) -> Result<(), RunError> {
+        self.register(who.clone(), 0)?;
+        self.register(who, self.plan.expires)
+    }
+
     /// Registers users (or takes their bindings back, with `expires` 0) and waits for the last.
     pub fn register(&mut self, who: Range<u32>, expires: u32) -> Result<(), RunError> {
         self.register_while(who, expires, || Ok(()))

@@ -36,7 +36,7 @@ fn arrive(stand: &mut Stand<'_>, who: std::ops::Range<u32>) -> Result<(), RunErr
     if stand.plan.seats_are_taken_later() {
         stand.crowd.seat(who.clone())?;
     }
-    stand.register(who, stand.plan.expires)
+    stand.register_afresh(who)
 }
 
 /// Octets for each of so many.

@@ -50,7 +50,7 @@ impl Town {
 pub fn run(stand: &mut Stand<'_>) -> Result<(), RunError> {
     let (plan, size) = (stand.plan, stand.crowd.size());
     let there = (size - size / 5).clamp(1, size - 1);
-    stand.register(0..there, plan.expires)?;
+    stand.register_afresh(0..there)?;
     stand.register(there..size, 0)?;
     let mut town = Town { there, size, refreshed: 0, number: 0 };
     let mut visits = Visits::new(size - there, stand.crowd.now_ns());

@@ -5,7 +5,7 @@ use crate::scenario::{Flow, RunError, Stand, Until, letter};
 /// Plays it: everybody registers, then everybody writes to everybody.
 pub fn run(stand: &mut Stand<'_>) -> Result<(), RunError> {
     if stand.plan.receivers_at.is_none() {
-        stand.register(0..stand.crowd.size(), stand.plan.expires)?;
+        stand.register_afresh(0..stand.crowd.size())?;
     }
     let flow = Flow { name: "pager", unit: "MESSAGE relayed", good: &[200], until: Until::Time, at_once: usize::MAX };
     stand.flow(
