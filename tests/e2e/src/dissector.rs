@@ -111,7 +111,7 @@ fn refusals(node: &Node, mut alice: Phone) {
         alice.peer.send(odd.as_bytes());
         alice.peer.expect_status(status);
     }
-    assert_eq!(node.is_ready(), true);
+    assert!(node.is_ready());
 }
 
 /// Starts to capture; nothing when this user may not, which is said loudly.
@@ -127,7 +127,7 @@ fn capture(program: &Path, node: &Node, file: &Path) -> Option<Talk> {
         denied || said.contains("Capture started")
     });
     if denied {
-        programs::skip("tshark may not capture on lo: run as root, or `dpkg-reconfigure wireshark-common`");
+        programs::not_allowed("tshark may not capture on lo: run as root, or `dpkg-reconfigure wireshark-common`");
         return None;
     }
     capture.wait_for("File:", PATIENCE);

@@ -25,3 +25,4 @@ mod peers_baresip;
 mod peers_linphone;
 mod peers_sipp;
 mod register;
+mod torture;

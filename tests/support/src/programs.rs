@@ -33,6 +33,12 @@ pub fn skip(why: &str) {
     eprintln_loudly(why);
 }
 
+/// Says loudly that a test is skipped because this user may not do what it needs (mount, capture): no installation
+/// changes that, so it is no failure where `CI=true` either.
+pub fn not_allowed(why: &str) {
+    eprintln_loudly(why);
+}
+
 fn is_set(name: &str) -> bool {
     std::env::var(name).is_ok_and(|value| value == "1" || value == "true")
 }
