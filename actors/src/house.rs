@@ -1,7 +1,7 @@
 //! What every shard shares: the tables, the store, the counters. Made once, behind one `Arc`.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use actix::Recipient;
 use base::{Aor, IdMaker, KeyedHash, Now};
@@ -10,12 +10,14 @@ use storage::Store;
 
 use crate::config::Config;
 use crate::hop::Hop;
-use crate::message::Dial;
+use crate::message::{Dial, DialLeg};
 use crate::metrics::Metrics;
-use crate::outbox::{Flows, Outbox};
+use crate::outbox::Flows;
 use crate::reach::ReachTable;
 use crate::registry::Registry;
+use crate::session::Sessions;
 use crate::sources::Sources;
+use crate::switch::Switch;
 use crate::transactions::Transactions;
 
 /// Where the time comes from: [`Now::read`], or a simulated world.
@@ -33,6 +35,10 @@ pub struct House {
     pub transactions: Arc<Transactions>,
     /// Connections.
     pub flows: Arc<Flows>,
+    /// Sessions: whose each INVITE is, and what each would leave behind.
+    pub sessions: Sessions,
+    /// MSRP's forwarding table.
+    pub switch: Switch,
     /// Nonces and their counts.
     pub nonces: Nonces,
     /// How fast each source asks.
@@ -46,7 +52,6 @@ pub struct House {
     /// Ids that nobody guesses.
     pub ids: IdMaker,
     clock: Clock,
-    dial: OnceLock<Recipient<Dial>>,
 }
 
 impl House {
@@ -56,8 +61,10 @@ impl House {
         let hash = |ids: &IdMaker| KeyedHash::new(ids.key());
         Arc::new(Self {
             reach: ReachTable::new(hash(&ids)),
-            transactions: Transactions::new(&ids, flows.clone(), config.silence),
+            transactions: Transactions::new(&ids, flows.clone(), config.silence, clock),
             flows,
+            sessions: Sessions::new(&ids, config.shards),
+            switch: Switch::new(&ids, config.msrp.clone()),
             nonces: Nonces::new(hash(&ids), base::limits::NONCES_MAX),
             sources: Sources::new(hash(&ids), config.challenges_per_source),
             store,
@@ -65,7 +72,6 @@ impl House {
             registry: Arc::new(Registry::new(config.shards)),
             ids,
             clock,
-            dial: OnceLock::new(),
             routing: routing_of(&config),
             config,
         })
@@ -78,15 +84,17 @@ impl House {
 
     /// Introduces who opens connections; once.
     pub fn introduce(&self, dial: Recipient<Dial>) {
-        let _ = self.dial.set(dial);
+        self.flows.introduce(Box::new(move |peer, outbox| dial.try_send(Dial { peer, outbox }).is_ok()));
     }
 
-    /// A connection to `peer`, opened now: its hop is good for sending at once, what is sent waits for it.
+    /// Introduces who opens connections for sessions; once.
+    pub fn introduce_for_legs(&self, dial: Recipient<DialLeg>) {
+        self.switch.introduce(Box::new(move |opened, outbox| dial.try_send(DialLeg { opened, outbox }).is_ok()));
+    }
+
+    /// A connection to `peer`, the one that stands or one opened now: its hop is good for sending at once.
     pub fn dial(&self, peer: SocketAddr) -> Option<Hop> {
-        let outbox: Arc<Outbox> = self.flows.open(None);
-        let hop = Hop::stream(outbox.id(), peer);
-        self.dial.get()?.try_send(Dial { peer, outbox }).ok()?;
-        Some(hop)
+        self.flows.dial(peer)
     }
 
     /// The canonical address of whoever logs in by `name` in `domain`.

@@ -11,7 +11,7 @@ use storage::{Health, StoreError};
 use crate::house::House;
 use crate::message::Offer;
 use crate::node::{Node, State};
-use crate::supervise::{Leave, Lifeline};
+use crate::supervise::{Fall, Leave, Lifeline};
 
 /// How often expired letters are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
@@ -35,10 +35,19 @@ impl Keeper {
         Self { house, node, lifeline: Some(lifeline) }
     }
 
-    fn sweep(&mut self, ctx: &mut Context<Self>) {
-        if let Health::Refusing(StoreError::Closed) = self.house.store.health() {
+    /// Whether the store has ended; then this falls, and again after each start, until the root falls too.
+    fn falls(&self, ctx: &mut Context<Self>) -> bool {
+        let has_ended = matches!(self.house.store.health(), Health::Refusing(StoreError::Closed));
+        if has_ended {
             tracing::error!("The store has ended");
-            return ctx.stop(); // the lifeline tells the root
+            ctx.stop(); // the lifeline tells the root
+        }
+        has_ended
+    }
+
+    fn sweep(&mut self, ctx: &mut Context<Self>) {
+        if self.falls(ctx) {
+            return;
         }
         let looking = self.house.store.expired_letters(SWEEP_LETTERS);
         ctx.spawn(looking.into_actor(self).map(|expired, this, ctx| this.swept(expired, ctx)));
@@ -65,6 +74,9 @@ impl Actor for Keeper {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
+        if self.falls(ctx) {
+            return;
+        }
         self.node.set(State::Running);
         ctx.run_later(SWEEP_EVERY, |this, ctx| this.sweep(ctx));
         let house = self.house.clone();
@@ -97,5 +109,13 @@ impl Handler<Leave> for Keeper {
             lifeline.leave();
         }
         ctx.stop();
+    }
+}
+
+impl Handler<Fall> for Keeper {
+    type Result = ();
+
+    fn handle(&mut self, fall: Fall, _: &mut Self::Context) {
+        fall.now();
     }
 }

@@ -6,7 +6,10 @@ use std::sync::Arc;
 use actix::Message as ActixMessage;
 use base::Aor;
 
+use crate::contact::Contact;
 use crate::outbox::Outbox;
+use crate::session::Entry;
+use crate::switch::Opened;
 use crate::transactions::{Answer, Slot};
 
 /// Something for one user's actor.
@@ -58,6 +61,11 @@ pub enum Offer {
     AccountChanged,
     /// A letter's time is over (from the store's sweep).
     Expired(Box<storage::spool::Letter>),
+    /// A session wants to know where this user can be called.
+    Whereabouts {
+        /// Who asks.
+        session: SessionKey,
+    },
     /// A test's wish.
     Panic,
 }
@@ -78,24 +86,7 @@ pub struct SessionKey {
     pub secret: u32,
 }
 
-/// Which leg of a one-to-one session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Side {
-    /// Who called.
-    Caller = 0,
-    /// Who was called.
-    Callee = 1,
-}
-
-impl Side {
-    /// The other one.
-    pub fn other(self) -> Self {
-        match self {
-            Self::Caller => Self::Callee,
-            Self::Callee => Self::Caller,
-        }
-    }
-}
+pub use im::Side;
 
 /// What the switch tells a session's actor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +102,68 @@ pub enum SwitchEvent {
 pub enum SessionInput {
     /// From the switch.
     Switch(SwitchEvent),
+    /// An INVITE that begins a session; the answer is owed.
+    Invite(Box<Invite>),
+    /// An INVITE that the session serves came again.
+    Repeated {
+        /// Its transaction's identity.
+        key: u64,
+    },
+    /// A CANCEL for such an INVITE; it has been answered.
+    Cancel {
+        /// The INVITE's identity.
+        key: u64,
+    },
+    /// An ACK of such an INVITE's own transaction: for a refusal.
+    HopAck {
+        /// The INVITE's identity.
+        key: u64,
+    },
+    /// An ACK within a dialog: for a 2xx.
+    Ack(sip::Message),
+    /// A request within a dialog; the answer is owed.
+    Request(Box<Within>),
+    /// A response to a request of the session's.
+    Response(sip::Message),
+    /// Where the callee is, as its actor knows it; or the status that says why not.
+    Whereabouts(Result<Box<Whereabouts>, u16>),
+    /// A test's wish.
+    Panic,
+}
+
+/// An INVITE of somebody who is known, for one of our users.
+#[derive(Debug)]
+pub struct Invite {
+    /// Who calls.
+    pub sender: Aor,
+    /// Who is called.
+    pub receiver: Aor,
+    /// The request, and the way back.
+    pub answer: Answer,
+    /// Its place among the INVITEs that are served.
+    pub entry: Entry,
+    /// What it offers.
+    pub offer: sdp::Offer,
+}
+
+/// A request within a dialog of a session's.
+#[derive(Debug)]
+pub struct Within {
+    /// Who has proved to have sent it.
+    pub sender: Aor,
+    /// Whether it was not he who proved it, but a trusted peer who says so.
+    pub is_vouched: bool,
+    /// The request, and the way back.
+    pub answer: Answer,
+}
+
+/// Where a user can be called.
+#[derive(Debug)]
+pub struct Whereabouts {
+    /// The address of record: the owner of the alias that was asked for.
+    pub aor: Aor,
+    /// Contacts that take sessions; may be none.
+    pub contacts: Vec<Contact>,
 }
 
 /// Inputs of one turn for the sessions of one shard.
@@ -125,6 +178,16 @@ pub struct SessionInputs(pub Vec<(SessionKey, SessionInput)>);
 pub struct Dial {
     /// Where to.
     pub peer: SocketAddr,
+    /// Whose socket it becomes; closed when it cannot be opened.
+    pub outbox: Arc<Outbox>,
+}
+
+/// The same for a leg of a session: the connection carries MSRP.
+#[derive(ActixMessage, Clone)]
+#[rtype(result = "()")]
+pub struct DialLeg {
+    /// Which leg, and where to.
+    pub opened: Opened,
     /// Whose socket it becomes; closed when it cannot be opened.
     pub outbox: Arc<Outbox>,
 }

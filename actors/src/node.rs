@@ -58,6 +58,8 @@ pub struct Node {
     depth: AtomicUsize,
     longest_turn_us: AtomicU64,
     long_turns: AtomicU64,
+    /// Where it stands among its siblings: they may be a million, and each leaves one day.
+    place: AtomicUsize,
     children: RwLock<Vec<Arc<Node>>>,
 }
 
@@ -73,20 +75,27 @@ impl Node {
             depth: AtomicUsize::new(0),
             longest_turn_us: AtomicU64::new(0),
             long_turns: AtomicU64::new(0),
+            place: AtomicUsize::new(0),
             children: RwLock::default(),
         })
     }
 
-    /// Adds a child.
+    /// Adds a child, which has no other parent.
     pub fn adopt(&self, child: Arc<Node>) {
-        self.children.write().push(child);
+        let mut children = self.children.write();
+        child.place.store(children.len(), Ordering::Relaxed);
+        children.push(child);
     }
 
     /// Takes a child away, found by identity.
     pub fn release(&self, child: &Arc<Node>) {
         let mut children = self.children.write();
-        if let Some(at) = children.iter().position(|each| Arc::ptr_eq(each, child)) {
-            children.swap_remove(at);
+        let place = child.place.load(Ordering::Relaxed);
+        if children.get(place).is_some_and(|each| Arc::ptr_eq(each, child)) {
+            children.swap_remove(place);
+            if let Some(moved) = children.get(place) {
+                moved.place.store(place, Ordering::Relaxed);
+            }
         }
     }
 
@@ -186,6 +195,22 @@ mod tests {
         assert_eq!(root.restarts_below(), 1);
         root.release(&shown[3]);
         assert_eq!(root.restarts_below(), 0);
+    }
+
+    #[test]
+    fn children_leave_in_any_order() {
+        let root = Node::new("root", "supervisor", 0);
+        let all: Vec<_> = (0..10).map(|n| Node::new(format!("{n}"), "user", 8)).collect();
+        all.iter().for_each(|child| root.adopt(child.clone()));
+        for (left, n) in [3usize, 9, 0, 3, 5, 1, 2, 4, 6, 7, 8].into_iter().enumerate() {
+            root.release(&all[n]);
+            let gone = if left < 3 { left + 1 } else { left };
+            assert_eq!(root.children().1, 10 - gone, "after {n}");
+        }
+        let (one, other) = (Node::new("one", "user", 8), Node::new("other", "user", 8));
+        root.adopt(one.clone());
+        root.release(&other);
+        assert_eq!(root.children().1, 1, "a stranger takes nobody's place");
     }
 
     #[test]

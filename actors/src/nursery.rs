@@ -20,7 +20,7 @@ use hashbrown::HashMap;
 use crate::message::{Offer, Offers};
 use crate::metrics::{Count, Metrics};
 use crate::node::{Node, State};
-use crate::supervise::{Fell, Intensity, Leave, Lifeline, remember};
+use crate::supervise::{Fall, Fell, Intensity, Leave, Lifeline, remember};
 
 /// Deaths of one user's actor that are borne before it must rest.
 const USER_DEATHS: Intensity = Intensity { deaths: 5, within: Duration::from_secs(10) };
@@ -86,8 +86,21 @@ pub struct Nursery {
 }
 
 impl Nursery {
-    /// `plant` starts a user's actor on this thread.
-    pub fn new(
+    /// Starts one on this thread; `plant` starts a user's actor there.
+    pub fn start_here(
+        node: Arc<Node>,
+        metrics: Arc<Metrics>,
+        lifeline: Lifeline,
+        plant: impl Fn(Aor, Ties) -> Handles + 'static,
+    ) -> Addr<Self> {
+        Self::create(|ctx| {
+            // Before the first offer comes, not when it starts.
+            ctx.set_mailbox_capacity(NURSERY_MAILBOX_MAX);
+            Self::new(node, metrics, lifeline, plant)
+        })
+    }
+
+    fn new(
         node: Arc<Node>,
         metrics: Arc<Metrics>,
         lifeline: Lifeline,
@@ -138,6 +151,7 @@ impl Nursery {
         self.metrics.count(Count::Activated);
     }
 
+    /// Whether this user's actor has died too often of late.
     fn must_rest(&mut self, user: &Aor) -> bool {
         let Some(deaths) = self.deaths_of.get(user) else { return false };
         match deaths.back() {
@@ -160,9 +174,18 @@ impl Nursery {
 impl Actor for Nursery {
     type Context = Context<Self>;
 
-    fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.set_mailbox_capacity(NURSERY_MAILBOX_MAX);
+    fn started(&mut self, _: &mut Self::Context) {
         self.node.set(State::Running);
+    }
+}
+
+/// However it ends, no child outlives it: an orphan and its successor would both speak for one user.
+impl Drop for Nursery {
+    fn drop(&mut self) {
+        for (_, live) in self.live.drain() {
+            self.node.release(&live.node);
+            live.handles.leave.do_send(Leave::AtOnce);
+        }
     }
 }
 
@@ -189,7 +212,7 @@ impl Handler<MayLeave> for Nursery {
             && live.sent == ask.handled
             && let Some((_, live)) = self.forget(ask.child)
         {
-            live.handles.leave.do_send(Leave);
+            live.handles.leave.do_send(Leave::Soon);
             self.metrics.count(Count::Passivated);
         }
     }
@@ -223,9 +246,10 @@ impl Handler<Fell> for Nursery {
 impl Handler<Leave> for Nursery {
     type Result = ();
 
-    fn handle(&mut self, _: Leave, ctx: &mut Self::Context) {
-        for live in self.live.values() {
-            live.handles.leave.do_send(Leave);
+    fn handle(&mut self, how: Leave, ctx: &mut Self::Context) {
+        for (_, live) in self.live.drain() {
+            self.node.release(&live.node);
+            live.handles.leave.do_send(how);
         }
         if let Some(lifeline) = self.lifeline.take() {
             lifeline.leave();
@@ -234,16 +258,14 @@ impl Handler<Leave> for Nursery {
     }
 }
 
-/// A test's wish: the nursery itself falls.
-#[derive(Message, Debug)]
-#[rtype(result = "()")]
-pub struct Fall;
-
 impl Handler<Fall> for Nursery {
     type Result = ();
 
-    #[expect(clippy::panic, reason = "it is what the operator's test asks for")]
-    fn handle(&mut self, _: Fall, _: &mut Self::Context) {
-        panic!("told to fall");
+    fn handle(&mut self, mut fall: Fall, ctx: &mut Self::Context) {
+        let Some(name) = fall.below() else { fall.now() };
+        // A user's actor falls by an offer, which is how everything comes to it.
+        if let Ok(user) = Aor::parse(&name) {
+            self.hand_on(user, Offer::Panic, ctx);
+        }
     }
 }

@@ -6,17 +6,24 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
-use std::sync::Arc;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
+use arrayvec::ArrayVec;
 use base::limits::OUTBOX_BYTES_MAX;
 use bytes::{Buf, Bytes};
 use hashbrown::HashMap;
-use parking_lot::{Mutex, RwLock};
+use msrp::Tid;
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::sync::Notify;
 
-use crate::hop::ConnId;
+use crate::hop::{ConnId, Hop};
 use crate::transactions::Slot;
+
+/// Slots that a connection remembers before it looks which of them are over.
+const AWAITED_LOOK: usize = 64;
 
 /// What `net` lends an outbox: a socket that takes what it can and never waits.
 pub trait Writer: Send {
@@ -40,10 +47,16 @@ pub enum Sent {
 /// The way out to one connection.
 pub struct Outbox {
     id: ConnId,
+    /// Where it leads to, if we opened it.
+    leads_to: Option<SocketAddr>,
     lane: Mutex<Lane>,
+    /// Apart from the lane, because who looks into it asks the transactions, and they must never wait for a socket.
+    awaited: Mutex<Awaited>,
     wake: Notify,
     drained: Notify,
     closed: AtomicBool,
+    /// The one that has taken over what waited here.
+    successor: OnceLock<Arc<Outbox>>,
 }
 
 #[derive(Default)]
@@ -51,19 +64,143 @@ struct Lane {
     writer: Option<Box<dyn Writer>>,
     queue: VecDeque<Bytes>,
     bytes: usize,
-    awaited: VecDeque<Slot>,
+    msrp: Option<Box<Msrp>>,
+    /// Closed as soon as nothing waits any more.
+    closing: bool,
+}
+
+/// What a lane of an MSRP connection keeps in step, beside its queue.
+#[derive(Default)]
+pub struct Msrp {
+    /// The chunk that has begun to leave and has no end-line yet: whoever else must write ends it first (RFC 4975 §7.1.1).
+    pub open: Option<Tid>,
+    /// SENDs that were forwarded and whose responses are due.
+    pub due: msrp::Awaited<Waiting>,
+    /// Legs that this connection carries.
+    pub legs: usize,
+}
+
+/// A SEND that was forwarded, and whom to tell if it is refused.
+#[derive(Clone)]
+pub struct Waiting {
+    /// The connection that it came by.
+    pub back: Arc<Outbox>,
+    /// The sender's path, whole.
+    pub to_path: Bytes,
+    /// Our URI towards the sender.
+    pub from_path: Bytes,
+    /// Its Message-ID.
+    pub message_id: ArrayVec<u8, 32>,
+    /// Its Byte-Range.
+    pub range: msrp::ByteRange,
+    /// What its Failure-Report asks for.
+    pub wish: msrp::FailureReport,
+}
+
+/// A lane whose lock is held: what is written here is written together, and decided with the lane in sight.
+pub struct Held<'a> {
+    lane: MutexGuard<'a, Lane>,
+    outbox: &'a Outbox,
+}
+
+impl Held<'_> {
+    /// What MSRP keeps in step here.
+    pub fn msrp(&mut self) -> &mut Msrp {
+        self.lane.msrp.get_or_insert_default()
+    }
+
+    /// Writes what the socket takes now; `left` is told of every slice that is not wholly taken, and of the place in it
+    /// from which on it is left: that is to be queued, in this order, before the lane is let go. There is no bound: who
+    /// writes a turn's worth waits for [`Outbox::drained`] before it reads more.
+    pub fn try_write(&mut self, slices: &[IoSlice<'_>], mut left: impl FnMut(usize, usize)) -> Sent {
+        if self.outbox.is_closed() {
+            return Sent::Closed;
+        }
+        let Ok(mut taken) = self.lane.try_now(slices) else {
+            self.outbox.close();
+            return Sent::Closed;
+        };
+        let mut sent = Sent::Whole;
+        for (number, slice) in slices.iter().enumerate() {
+            let skipped = taken.min(slice.len());
+            taken -= skipped;
+            if skipped < slice.len() {
+                sent = Sent::Queued;
+                left(number, skipped);
+            }
+        }
+        sent
+    }
+
+    /// Queues what the socket did not take.
+    pub fn queue(&mut self, bytes: Bytes) {
+        self.lane.bytes += bytes.len();
+        self.lane.queue.push_back(bytes);
+        self.outbox.wake.notify_one();
+    }
+
+    /// Whether something waits.
+    pub fn is_waiting(&self) -> bool {
+        !self.lane.queue.is_empty()
+    }
+
+    /// Takes what waits in another outbox, whose socket this one is: it goes first.
+    pub fn take_over(&mut self, other: &Outbox, own: &Arc<Outbox>) {
+        let mut before = other.lane.lock();
+        // Whoever comes to the other one from now on is led here.
+        let _ = other.successor.set(own.clone());
+        let (queue, bytes) = (std::mem::take(&mut before.queue), std::mem::take(&mut before.bytes));
+        self.lane.bytes += bytes;
+        self.lane.queue.extend(queue);
+        if let Some(mut msrp) = before.msrp.take() {
+            let own = self.msrp();
+            own.open = own.open.take().or(msrp.open.take());
+            for (tid, waiting) in msrp.due.hand_over() {
+                let _ = own.due.expect(tid, waiting, Instant::now());
+            }
+        }
+        drop(before);
+        other.close();
+        self.outbox.wake.notify_one();
+    }
+}
+
+impl Lane {
+    /// What the socket takes now, if nothing waits before it.
+    fn try_now(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self.writer.as_mut() {
+            Some(writer) if self.queue.is_empty() => match writer.try_write_vectored(slices) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+                outcome => outcome,
+            },
+            _ => Ok(0),
+        }
+    }
+}
+
+/// Requests whose answers are due from a connection.
+struct Awaited {
+    slots: Vec<Slot>,
+    /// At this length those that are over are thrown out; twice what was left the last time, so that each costs little.
+    look_at: usize,
 }
 
 impl Outbox {
     /// Over a socket; without one (`None`) all is queued until [`Outbox::connect`], while a connection is being opened.
     pub fn new(id: ConnId, writer: Option<Box<dyn Writer>>) -> Arc<Self> {
-        let lane = Lane { writer, ..Lane::default() };
+        Self::made(id, writer, None)
+    }
+
+    fn made(id: ConnId, writer: Option<Box<dyn Writer>>, leads_to: Option<SocketAddr>) -> Arc<Self> {
         Arc::new(Self {
             id,
-            lane: Mutex::new(lane),
+            leads_to,
+            lane: Mutex::new(Lane { writer, ..Lane::default() }),
+            awaited: Mutex::new(Awaited { slots: Vec::new(), look_at: AWAITED_LOOK }),
             wake: Notify::new(),
             drained: Notify::new(),
             closed: AtomicBool::new(false),
+            successor: OnceLock::new(),
         })
     }
 
@@ -85,20 +222,11 @@ impl Outbox {
             return Sent::Closed;
         }
         let whole: usize = slices.iter().map(|slice| slice.len()).sum();
-        let mut taken = 0;
-        if lane.queue.is_empty()
-            && let Some(writer) = lane.writer.as_mut()
-        {
-            match writer.try_write_vectored(slices) {
-                Ok(count) => taken = count,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => {
-                    drop(lane);
-                    self.close();
-                    return Sent::Closed;
-                }
-            }
-        }
+        let Ok(mut taken) = lane.try_now(slices) else {
+            drop(lane);
+            self.close();
+            return Sent::Closed;
+        };
         if taken >= whole {
             return Sent::Whole;
         }
@@ -117,6 +245,29 @@ impl Outbox {
         drop(lane);
         self.wake.notify_one();
         Sent::Queued
+    }
+
+    /// Holds the lane, or that of its successor. Never over an await, and never two at once but by [`Held::take_over`].
+    pub fn hold(&self) -> Held<'_> {
+        let lane = self.lane.lock();
+        match self.successor.get() {
+            None => Held { lane, outbox: self },
+            Some(successor) => {
+                drop(lane);
+                successor.hold()
+            }
+        }
+    }
+
+    /// Closes it as soon as all that waits has left.
+    pub fn close_when_drained(&self) {
+        let mut lane = self.lane.lock();
+        lane.closing = true;
+        let is_empty = lane.queue.is_empty();
+        drop(lane);
+        if is_empty {
+            self.close();
+        }
     }
 
     /// Writes what waits, as far as the socket takes it. `true`: nothing waits any more. The drain task's work.
@@ -145,6 +296,9 @@ impl Outbox {
             }
         }
         self.drained.notify_waiters();
+        if lane.closing {
+            self.close();
+        }
         Ok(true)
     }
 
@@ -170,13 +324,15 @@ impl Outbox {
         self.lane.lock().bytes
     }
 
-    /// A request whose answer is due from this connection: when it is lost, the transaction learns it at once.
+    /// A request whose answer is due from this connection: when it is lost, the transaction learns it at once. Those that
+    /// `is_over` are forgotten now and then; no lock of the lane is held while it is asked.
     pub fn awaits(&self, slot: Slot, is_over: impl Fn(Slot) -> bool) {
-        let mut lane = self.lane.lock();
-        while lane.awaited.front().is_some_and(|front| is_over(*front)) {
-            lane.awaited.pop_front();
+        let mut awaited = self.awaited.lock();
+        if awaited.slots.len() >= awaited.look_at {
+            awaited.slots.retain(|slot| !is_over(*slot));
+            awaited.look_at = (awaited.slots.len() * 2).max(AWAITED_LOOK);
         }
-        lane.awaited.push_back(slot);
+        awaited.slots.push(slot);
     }
 
     /// Nothing is sent any more, and both tasks of the connection end.
@@ -194,26 +350,53 @@ impl Outbox {
     /// What was awaited of a lost connection; drops the socket and what waited for it.
     pub fn abandon(&self) -> Vec<Slot> {
         self.close();
-        let mut lane = self.lane.lock();
-        let lane = std::mem::take(&mut *lane);
-        lane.awaited.into()
+        drop(std::mem::take(&mut *self.lane.lock()));
+        std::mem::take(&mut self.awaited.lock().slots)
     }
 }
+
+/// Opens a connection to an address and lends it to the outbox, later; `false`: it cannot be asked for now.
+pub type Dialer = Box<dyn Fn(SocketAddr, Arc<Outbox>) -> bool + Send + Sync>;
 
 /// Every connection by its id, and those that we opened by the address that they lead to.
 #[derive(Default)]
 pub struct Flows {
     stripes: [RwLock<HashMap<ConnId, Arc<Outbox>>>; 16],
+    opened: Mutex<HashMap<SocketAddr, Arc<Outbox>>>,
+    dialer: OnceLock<Dialer>,
     next: AtomicU32,
 }
 
 impl Flows {
     /// A new connection's id and outbox.
     pub fn open(&self, writer: Option<Box<dyn Writer>>) -> Arc<Outbox> {
-        let id = ConnId(self.next.fetch_add(1, Ordering::Relaxed).wrapping_add(1));
-        let outbox = Outbox::new(id, writer);
-        self.stripe(id).write().insert(id, outbox.clone());
+        let outbox = Outbox::new(self.next_id(), writer);
+        self.stripe(outbox.id).write().insert(outbox.id, outbox.clone());
         outbox
+    }
+
+    /// Introduces who opens connections; once.
+    pub fn introduce(&self, dialer: Dialer) {
+        let _ = self.dialer.set(dialer);
+    }
+
+    /// The connection that we opened to `peer`, or a new one: its hop is good for sending at once, what is sent waits for
+    /// it. Nothing when nobody opens connections, or too many wait to be opened.
+    pub fn dial(&self, peer: SocketAddr) -> Option<Hop> {
+        let mut opened = self.opened.lock();
+        if let Some(outbox) = opened.get(&peer).filter(|outbox| !outbox.is_closed()) {
+            return Some(Hop::stream(outbox.id, peer));
+        }
+        let dialer = self.dialer.get()?;
+        let outbox = Outbox::made(self.next_id(), None, Some(peer));
+        self.stripe(outbox.id).write().insert(outbox.id, outbox.clone());
+        if !dialer(peer, outbox.clone()) {
+            self.stripe(outbox.id).write().remove(&outbox.id);
+            return None;
+        }
+        let hop = Hop::stream(outbox.id, peer);
+        opened.insert(peer, outbox);
+        Some(hop)
     }
 
     /// The way out to a connection, while it stands.
@@ -223,7 +406,13 @@ impl Flows {
 
     /// Forgets a connection.
     pub fn remove(&self, id: ConnId) {
-        self.stripe(id).write().remove(&id);
+        let removed = self.stripe(id).write().remove(&id);
+        if let Some(peer) = removed.and_then(|outbox| outbox.leads_to) {
+            let mut opened = self.opened.lock();
+            if opened.get(&peer).is_some_and(|outbox| outbox.id == id) {
+                opened.remove(&peer);
+            }
+        }
     }
 
     /// How many there are.
@@ -234,6 +423,16 @@ impl Flows {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Never 0: that is the connection of bindings that came by one before the last start.
+    fn next_id(&self) -> ConnId {
+        loop {
+            let id = self.next.fetch_add(1, Ordering::Relaxed);
+            if id != 0 {
+                return ConnId(id);
+            }
+        }
     }
 
     fn stripe(&self, id: ConnId) -> &RwLock<HashMap<ConnId, Arc<Outbox>>> {
@@ -313,20 +512,87 @@ mod tests {
         let (outbox, _socket) = outbox(10);
         let slot = |n| Slot { stripe: 0, index: n, generation: 1 };
         outbox.awaits(slot(1), |_| false);
-        outbox.awaits(slot(2), |each| each == slot(1));
-        assert_eq!(outbox.abandon(), [slot(2)]);
+        outbox.awaits(slot(2), |_| false);
+        assert_eq!(outbox.abandon(), [slot(1), slot(2)]);
         assert_eq!(send(&outbox, b"x"), Sent::Closed);
+    }
+
+    #[test]
+    fn what_is_answered_is_not_awaited_for_ever_and_each_request_is_asked_about_few_times() {
+        let (outbox, _socket) = outbox(10);
+        let slot = |n| Slot { stripe: 0, index: n, generation: 1 };
+        // The first one is never answered, all others are at once.
+        let (asked, many) = (std::cell::Cell::new(0), 100_000u32);
+        for n in 0..many {
+            outbox.awaits(slot(n), |each| {
+                asked.set(asked.get() + 1);
+                each != slot(0)
+            });
+            assert!(outbox.awaited.lock().slots.len() <= AWAITED_LOOK);
+        }
+        assert!(asked.get() < 2 * many);
+        assert!(outbox.abandon().contains(&slot(0)));
     }
 
     #[test]
     fn flows_are_found_until_they_are_removed() {
         let flows = Flows::default();
         let (one, two) = (flows.open(None), flows.open(None));
-        assert_ne!(one.id(), two.id());
+        assert!(one.id() != two.id() && one.id() != ConnId(0));
         assert!(flows.get(one.id()).is_some());
         one.close();
         assert!(flows.get(one.id()).is_none());
         flows.remove(one.id());
         assert_eq!(flows.len(), 1);
+    }
+
+    #[test]
+    fn a_connection_to_an_address_is_opened_once_and_again_when_it_is_gone() {
+        let flows = Flows::default();
+        let peer = "127.0.0.1:5070".parse().unwrap();
+        assert_eq!((flows.dial(peer), flows.len()), (None, 0), "nobody opens connections");
+        let dialed = Arc::new(Mutex::new(Vec::new()));
+        let (list, may) = (dialed.clone(), Arc::new(AtomicBool::new(true)));
+        let asked = may.clone();
+        flows.introduce(Box::new(move |peer, outbox| {
+            list.lock().push((peer, outbox.id()));
+            asked.load(Ordering::Relaxed)
+        }));
+        let first = flows.dial(peer).unwrap();
+        assert_eq!(flows.dial(peer), Some(first));
+        let other = flows.dial("127.0.0.1:5071".parse().unwrap()).unwrap();
+        assert_ne!(first, other);
+        assert_eq!(dialed.lock().len(), 2);
+        flows.remove(first.conn().unwrap());
+        let again = flows.dial(peer).unwrap();
+        assert_ne!(again, first);
+        flows.remove(first.conn().unwrap());
+        assert_eq!(flows.dial(peer), Some(again), "the old one's end does not end the new one");
+        may.store(false, Ordering::Relaxed);
+        flows.remove(again.conn().unwrap());
+        assert_eq!((flows.dial(peer), flows.len()), (None, 1), "who was refused leaves nothing behind");
+    }
+
+    #[test]
+    fn whoever_filled_the_queue_may_wait_until_it_is_empty() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (outbox, socket) = outbox(0);
+            assert_eq!(send(&outbox, b"hello"), Sent::Queued);
+            outbox.woken().await;
+            let waiting = tokio::spawn({
+                let outbox = outbox.clone();
+                async move { outbox.drained().await }
+            });
+            tokio::task::yield_now().await;
+            assert!(!waiting.is_finished());
+            socket.0.lock().1 = 100;
+            assert!(outbox.flush().unwrap());
+            waiting.await.unwrap();
+            let closed = Outbox::new(ConnId(2), None);
+            assert_eq!(send(&closed, b"never"), Sent::Queued);
+            closed.close();
+            closed.drained().await;
+        });
     }
 }

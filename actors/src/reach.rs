@@ -59,6 +59,8 @@ pub struct Reach {
     pub climb: Climb,
     /// Whether page mode is in the service profile.
     pub may_page: bool,
+    /// Whether the user may hold sessions.
+    pub may_call: bool,
     /// Whether the user may register at all: false when removed or without any service.
     pub may_register: bool,
 }
@@ -67,6 +69,14 @@ impl Reach {
     /// Whether this address is the user's own.
     pub fn is(&self, address: &Aor) -> bool {
         self.aor == *address || self.aliases.contains(address)
+    }
+
+    /// The login as an address, where it is another name than the user part.
+    fn other_login(&self) -> Option<Aor> {
+        if *self.login == *self.aor.user() {
+            return None;
+        }
+        Aor::new(&self.login, self.aor.domain()).ok()
     }
 
     /// The one way of an online user, if a message may be relayed where it was read.
@@ -78,7 +88,8 @@ impl Reach {
     }
 }
 
-const STRIPES: usize = 64;
+/// Each a lock of its own, and so small that one of a million users is looked through in a turn (decisions D15).
+const STRIPES: usize = 1_024;
 
 /// All rows, by address and by login.
 pub struct ReachTable {
@@ -115,20 +126,18 @@ impl ReachTable {
         self.get(&whose)
     }
 
-    /// Puts a row in place of the one before.
+    /// Puts a row in place of the one before. A name that both have is there all the while.
     pub fn publish(&self, row: Arc<Reach>) {
-        if let Some(old) = self.get(&row.aor) {
-            self.drop_names(&old, Some(&row));
-        }
+        let old = self.stripe(&row.aor).write().insert(row.aor.clone(), row.clone());
         for alias in &row.aliases {
             self.stripe(alias).write().insert(alias.clone(), row.clone());
         }
-        if *row.login != *row.aor.user()
-            && let Ok(name) = Aor::new(&row.login, row.aor.domain())
-        {
+        if let Some(name) = row.other_login() {
             self.logins.write().insert(name, row.aor.clone());
         }
-        self.stripe(&row.aor).write().insert(row.aor.clone(), row);
+        if let Some(old) = old {
+            self.drop_names(&old, Some(&row));
+        }
     }
 
     /// Takes a user's row away.
@@ -139,29 +148,51 @@ impl ReachTable {
         }
     }
 
-    /// Names of an old row that a new one does not have.
-    fn drop_names(&self, old: &Reach, new: Option<&Reach>) {
-        for alias in old.aliases.iter().filter(|alias| new.is_none_or(|new| !new.aliases.contains(alias))) {
-            self.stripe(alias).write().remove(alias);
-        }
-        if *old.login != *old.aor.user()
-            && new.is_none_or(|new| new.login != old.login)
-            && let Ok(name) = Aor::new(&old.login, old.aor.domain())
-        {
-            self.logins.write().remove(&name);
+    /// Takes this row away, unless another one has taken its place meanwhile.
+    pub fn remove_if(&self, row: &Arc<Reach>) {
+        let old = {
+            let mut stripe = self.stripe(&row.aor).write();
+            if !stripe.get(&row.aor).is_some_and(|now| Arc::ptr_eq(now, row)) {
+                return;
+            }
+            stripe.remove(&row.aor)
+        };
+        if let Some(old) = old {
+            self.drop_names(&old, None);
         }
     }
 
-    /// Removes rows whose last binding is over, in one stripe: users who went away without a word. Active users' actors
-    /// keep their own rows fresh, so a row that is removed here is made again from the store when it is asked for.
+    /// Names of an old row that a new one does not have; those that are somebody else's by now stay his.
+    fn drop_names(&self, old: &Reach, new: Option<&Reach>) {
+        for alias in old.aliases.iter().filter(|alias| new.is_none_or(|new| !new.aliases.contains(alias))) {
+            let mut stripe = self.stripe(alias).write();
+            if stripe.get(alias).is_some_and(|row| row.aor == old.aor && *alias != row.aor) {
+                stripe.remove(alias);
+            }
+        }
+        if let Some(name) = old.other_login()
+            && new.is_none_or(|new| new.login != old.login)
+        {
+            let mut logins = self.logins.write();
+            if logins.get(&name) == Some(&old.aor) {
+                logins.remove(&name);
+            }
+        }
+    }
+
+    /// Removes rows whose last binding is over, in one stripe: users who went away without a word. The actor of an active
+    /// user puts a row back when it is asked for; without one it is made again from the store.
     pub fn sweep(&self, stripe: usize, unix_s: u64) -> usize {
         let is_over = |row: &Reach| !row.ways.is_empty() && row.ways.iter().all(|way| way.expires_unix_s <= unix_s);
         let stripe = &self.stripes[stripe % STRIPES];
-        let over: Vec<Aor> = stripe.read().values().filter(|row| is_over(row)).map(|row| row.aor.clone()).collect();
-        for aor in &over {
-            self.remove(aor);
-        }
+        let over: Vec<Arc<Reach>> = stripe.read().values().filter(|row| is_over(row)).cloned().collect();
+        over.iter().for_each(|row| self.remove_if(row));
         over.len()
+    }
+
+    /// Stripes for [`ReachTable::sweep`].
+    pub const fn stripes() -> usize {
+        STRIPES
     }
 
     /// How many addresses have a row.
@@ -188,6 +219,7 @@ mod tests {
             ways: Box::default(),
             climb: Climb::SEVERAL,
             may_page: true,
+            may_call: true,
             may_register: true,
         })
     }
@@ -226,5 +258,68 @@ mod tests {
         assert!(reach.only_way(99).is_none(), "letters wait");
         (reach.ways, reach.climb) = (Box::new([way.clone(), way]), Climb::empty());
         assert!(reach.only_way(99).is_none(), "a fork");
+    }
+
+    #[test]
+    fn a_name_that_went_over_to_somebody_else_stays_his() {
+        let table = ReachTable::new(KeyedHash::new([1; 16]));
+        let (number, login) = (aor("tel:+4912345"), aor("sip:al@example.com"));
+        let alice = row("sip:alice@example.com", "al", &["tel:+4912345"]);
+        table.publish(alice.clone());
+        table.publish(row("sip:bob@example.com", "al", &["tel:+4912345"]));
+        table.publish(row("sip:alice@example.com", "alice", &[]));
+        assert_eq!(table.get(&number).unwrap().aor, aor("sip:bob@example.com"));
+        assert_eq!(table.get_login(&login).unwrap().aor, aor("sip:bob@example.com"));
+        table.remove(&aor("sip:alice@example.com"));
+        assert_eq!(table.get(&number).unwrap().aor, aor("sip:bob@example.com"));
+        table.remove(&aor("sip:bob@example.com"));
+        assert!(table.get(&number).is_none() && table.get_login(&login).is_none() && table.is_empty());
+    }
+
+    #[test]
+    fn an_alias_shows_the_newest_row_and_is_never_missing_while_rows_change() {
+        let table = Arc::new(ReachTable::new(KeyedHash::new([1; 16])));
+        table.publish(row("sip:alice@example.com", "al", &["tel:+491"]));
+        let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let looking = std::thread::spawn({
+            let (table, stop) = (table.clone(), stop.clone());
+            move || {
+                let (alias, login) = (aor("tel:+491"), aor("sip:al@example.com"));
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    assert!(table.get(&alias).is_some() && table.get_login(&login).is_some());
+                }
+            }
+        });
+        for n in 0..2_000 {
+            let extra = format!("tel:+49{}", 100 + n % 7);
+            let new = row("sip:alice@example.com", "al", &["tel:+491", &extra]);
+            table.publish(new.clone());
+            assert!(Arc::ptr_eq(&table.get(&aor("tel:+491")).unwrap(), &new));
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        looking.join().unwrap();
+        assert_eq!(table.len(), 3);
+    }
+
+    #[test]
+    fn a_sweep_takes_who_is_over_and_never_a_row_that_was_renewed_meanwhile() {
+        let table = ReachTable::new(KeyedHash::new([1; 16]));
+        let way = |expires_unix_s| Way { contact: (*b"sip:a@127.0.0.1").into(), hop: Hop::udp(0, "127.0.0.1:5060".parse().unwrap()), expires_unix_s };
+        let until = |name: &str, expires_unix_s| {
+            let mut reach = Arc::into_inner(row(name, "login", &[])).unwrap();
+            reach.ways = Box::new([way(expires_unix_s)]);
+            Arc::new(reach)
+        };
+        let (old, new) = (until("sip:alice@example.com", 100), until("sip:alice@example.com", 200));
+        table.publish(old.clone());
+        table.publish(new);
+        table.remove_if(&old);
+        assert!(table.get(&aor("sip:alice@example.com")).is_some(), "the old row is not the one that stands");
+        table.publish(until("sip:bob@example.com", 150));
+        table.publish(row("sip:carol@example.com", "carol", &[]));
+        let swept: usize = (0..ReachTable::stripes()).map(|stripe| table.sweep(stripe, 150)).sum();
+        assert_eq!(swept, 1);
+        assert!(table.get(&aor("sip:bob@example.com")).is_none());
+        assert!(table.get(&aor("sip:alice@example.com")).is_some() && table.get(&aor("sip:carol@example.com")).is_some());
     }
 }

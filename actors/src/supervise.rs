@@ -82,17 +82,62 @@ impl Fell {
 }
 
 /// The parent wants its child to end, in good order.
-#[derive(Message, Debug, Clone, Copy)]
+#[derive(Message, Debug, Clone, Copy, PartialEq, Eq)]
 #[rtype(result = "()")]
-pub struct Leave;
+pub enum Leave {
+    /// When what was promised is done.
+    Soon,
+    /// Now, whatever it is doing: its parent fell, and the next one starts others in its place.
+    AtOnce,
+}
+
+/// A test's wish, the operator's too: who stands at the end of this path falls by a panic.
+#[derive(Message, Debug)]
+#[rtype(result = "()")]
+pub struct Fall(VecDeque<String>);
+
+impl Fall {
+    /// The path: names of the tree, from below whoever is told.
+    pub fn at(path: &[&str]) -> Self {
+        Self(path.iter().map(|name| (*name).to_owned()).collect())
+    }
+
+    /// The next name of the path; nothing at its end.
+    pub fn below(&mut self) -> Option<String> {
+        self.0.pop_front()
+    }
+
+    /// Falls.
+    #[expect(clippy::panic, reason = "it is what the test asks for")]
+    pub fn now(&self) -> ! {
+        panic!("told to fall");
+    }
+}
 
 /// One child of this name is to leave; the others stay.
 #[derive(Message, Debug, Clone, Copy)]
 #[rtype(result = "()")]
 pub struct Dismiss(pub &'static str);
 
-/// How a parent tells its child to leave; nothing for children that end when their handle is dropped.
-pub type Leash = Option<Recipient<Leave>>;
+/// How a parent speaks to its child; nothing for children that end when their handle is dropped, or could not start.
+pub type Leash = Option<Handle>;
+
+/// What every child of a supervisor hears.
+#[derive(Clone)]
+pub struct Handle {
+    leave: Recipient<Leave>,
+    fall: Recipient<Fall>,
+}
+
+impl Handle {
+    /// To a living thing.
+    pub fn to<A>(child: Addr<A>) -> Self
+    where
+        A: Actor<Context = Context<A>> + Handler<Leave> + Handler<Fall>,
+    {
+        Self { leave: child.clone().recipient(), fall: child.recipient() }
+    }
+}
 
 type Start = Box<dyn Fn(Lifeline) -> Leash>;
 
@@ -121,6 +166,8 @@ struct Kept {
     generation: u32,
     leash: Leash,
     deaths: VecDeque<Instant>,
+    /// Not to be started again.
+    dismissed: bool,
 }
 
 /// Keeps its children alive, each for itself (one-for-one).
@@ -135,7 +182,6 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-
     /// A supervisor below another one, whose lifeline it holds. Its node has adopted the children already, because it may
     /// be started anew over the same ones.
     pub fn below(node: Arc<Node>, intensity: Intensity, children: Vec<Child>, lifeline: Lifeline) -> Self {
@@ -143,7 +189,7 @@ impl Supervisor {
     }
 
     fn over(node: Arc<Node>, intensity: Intensity, children: Vec<Child>, lifeline: Option<Lifeline>) -> Self {
-        let kept = |child| Kept { child, generation: 0, leash: None, deaths: VecDeque::new() };
+        let kept = |child| Kept { child, generation: 0, leash: None, deaths: VecDeque::new(), dismissed: false };
         Self {
             node,
             intensity,
@@ -160,7 +206,9 @@ impl Supervisor {
         for child in &children {
             node.adopt(child.node.clone());
         }
-        Self { fallen: Some(Box::new(fallen)), ..Self::over(node, intensity, children, None) }
+        let mut root = Self::over(node, intensity, children, None);
+        root.fallen = Some(Box::new(fallen));
+        root
     }
 
     fn start_child(&mut self, index: usize, parent: Recipient<Fell>) {
@@ -174,7 +222,7 @@ impl Supervisor {
 
     fn fall(&mut self, ctx: &mut Context<Self>) {
         tracing::error!(name = %self.node.name, deaths = self.deaths.len(), "Supervisor gives up: too many deaths");
-        self.dismiss();
+        self.dismiss(Leave::AtOnce);
         self.node.set(State::Stopped);
         if let Some(fallen) = self.fallen.take() {
             fallen();
@@ -183,13 +231,29 @@ impl Supervisor {
     }
 
     /// Tells the children to leave, the last one first.
-    fn dismiss(&mut self) {
+    fn dismiss(&mut self, how: Leave) {
         self.leaving = true;
         for kept in self.children.iter_mut().rev() {
-            kept.child.node.set(State::Stopped);
-            if let Some(leash) = kept.leash.take() {
-                leash.do_send(Leave);
-            }
+            kept.dismiss(how);
+        }
+    }
+}
+
+impl Kept {
+    fn dismiss(&mut self, how: Leave) {
+        self.dismissed = true;
+        self.child.node.set(State::Stopped);
+        if let Some(leash) = self.leash.take() {
+            leash.leave.do_send(how);
+        }
+    }
+}
+
+/// However it ends, its children do not outlive it: the next one starts its own.
+impl Drop for Supervisor {
+    fn drop(&mut self) {
+        if !self.leaving {
+            self.dismiss(Leave::AtOnce);
         }
     }
 }
@@ -216,7 +280,7 @@ impl Handler<Fell> for Supervisor {
         if self.leaving || fell.generation != kept.generation {
             return;
         }
-        if fell.orderly {
+        if fell.orderly || kept.dismissed {
             kept.child.node.set(State::Stopped);
             return;
         }
@@ -230,7 +294,7 @@ impl Handler<Fell> for Supervisor {
             return self.fall(ctx);
         }
         ctx.run_later(pause, move |this, ctx| {
-            if !this.leaving {
+            if !this.leaving && !this.children[fell.child].dismissed {
                 this.start_child(fell.child, ctx.address().recipient());
             }
         });
@@ -242,9 +306,7 @@ impl Handler<Dismiss> for Supervisor {
 
     fn handle(&mut self, Dismiss(name): Dismiss, _: &mut Self::Context) {
         for kept in self.children.iter_mut().filter(|kept| kept.child.node.name == name) {
-            if let Some(leash) = kept.leash.take() {
-                leash.do_send(Leave);
-            }
+            kept.dismiss(Leave::Soon);
         }
     }
 }
@@ -252,12 +314,24 @@ impl Handler<Dismiss> for Supervisor {
 impl Handler<Leave> for Supervisor {
     type Result = ();
 
-    fn handle(&mut self, _: Leave, ctx: &mut Self::Context) {
-        self.dismiss();
+    fn handle(&mut self, how: Leave, ctx: &mut Self::Context) {
+        self.dismiss(how);
         if let Some(lifeline) = self.lifeline.take() {
             lifeline.leave();
         }
         ctx.stop();
+    }
+}
+
+impl Handler<Fall> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, mut fall: Fall, _: &mut Self::Context) {
+        let Some(name) = fall.below() else { fall.now() };
+        let child = self.children.iter().find(|kept| kept.child.node.name == name);
+        if let Some(leash) = child.and_then(|kept| kept.leash.as_ref()) {
+            leash.fall.do_send(fall);
+        }
     }
 }
 
@@ -342,7 +416,7 @@ mod tests {
             Child::new(middle.clone(), move |lifeline| {
                 let child = mortal(Node::new("child", "mortal", 8), &last);
                 let few = Intensity { deaths: 2, within: Duration::from_secs(10) };
-                Some(Supervisor::below(middle.clone(), few, vec![child], lifeline).start().recipient())
+                Some(Handle::to(Supervisor::below(middle.clone(), few, vec![child], lifeline).start()))
             })
         };
         let _top = Supervisor::root(root.clone(), Intensity::default(), vec![below], || {}).start();

@@ -16,15 +16,17 @@
 //! or actor per transaction.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use base::limits::{SILENCE, STRIPES, TRANSACTIONS_MAX};
+use base::limits::{STRIPES, TRANSACTIONS_MAX};
+use im::pager::is_away;
 use base::{Aor, IdMaker, KeyedHash, Now};
 use bytes::Bytes;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
-use sip::{Delta, Message, Name, Reply, View};
+use sip::{Delta, Layout, Message, Method, Name, Reply, View};
 use slab::Slab;
 
 use crate::hop::Hop;
@@ -36,12 +38,21 @@ use crate::turn::{self, Turn};
 /// Timer E: T1, doubling to T2 (RFC 3261 §17.1.2.2), as the FIFO that the n-th wait stands in.
 const E_WAITS: [Duration; 4] =
     [Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
-/// Repeats until timer F (64·T1) ends them: after 0.5, 1.5, 3.5, 7.5, 11.5 … 31.5 s.
-const E_REPEATS: u8 = 10;
+/// The same in half seconds.
+const E_HALVES: [u8; E_WAITS.len()] = [1, 2, 4, 8];
+/// Timer F (64·T1) in half seconds: at 0.5, 1.5, 3.5, 7.5, 11.5 … 31.5 s a request is repeated, ten times in all.
+const F_HALVES: u8 = 64;
 /// Timer J (64·T1): how long an answered request is remembered, for its repeats. Timer K is shorter and runs with it.
 const LINGER: Duration = Duration::from_secs(32);
 /// Buffers of sent requests that a stripe keeps for the next ones.
 const POOL: usize = 64;
+/// The largest buffer that is kept so.
+const POOLED_OCTETS: usize = 2_048;
+/// The port of a sent-by that names none (RFC 3261 §18.2.2).
+pub(crate) const SIP_PORT: u16 = 5060;
+
+/// What a callee that says nothing counts as having said.
+const SILENT: u16 = 408;
 
 /// Where a record is: what our branch says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -101,7 +112,7 @@ fn unhex(text: &[u8]) -> Option<u32> {
 enum State {
     /// The router or an actor has the request; nothing was sent.
     Deciding,
-    /// Sent to the callee; its answer is relayed.
+    /// Sent to the callee; its answer is relayed, or an actor's.
     Calling,
     /// The callee is away or silent: an actor will answer the caller.
     Given,
@@ -109,22 +120,51 @@ enum State {
     Answered,
 }
 
+/// One record: 64 octets and the delta of its answer while it lingers.
 struct Record {
     generation: u32,
     state: State,
-    /// The next repeat of the client's side; above [`E_REPEATS`]: no more.
-    repeats: u8,
-    /// The client's side still waits for a final answer.
-    open: bool,
+    /// What a repeated request is found by; 0: there is no server's side.
     key: u64,
     caller: Option<Hop>,
-    callee: Option<Hop>,
-    request: Option<Vec<u8>>,
     answer: Option<Delta>,
+    /// The client's side, for as long as it may still bring something.
+    call: Option<Box<Call>>,
+}
+
+/// The client's side of a record; goes back to a pool with the final answer.
+struct Call {
+    callee: Hop,
+    /// As it was sent; empty where nobody will ask for it again.
+    request: Vec<u8>,
+    method: Method,
     /// For whom the actor speaks who hears of failures and outcomes.
-    party: Option<Aor>,
-    /// What that actor calls it; nothing for relayed requests.
-    token: Option<u64>,
+    party: Aor,
+    role: Role,
+    /// A provisional response came.
+    proceeding: bool,
+    /// When the next repeat is due, in half seconds after the first sending: how far timer E has come.
+    halves: u8,
+}
+
+/// Whose request it is.
+enum Role {
+    /// Somebody's, relayed.
+    Relay {
+        /// Who proved to have sent it.
+        sender: Aor,
+    },
+    /// An actor's own, that it calls by this number.
+    Ask { token: u64 },
+}
+
+/// Whose request goes to whom.
+#[derive(Clone, Copy, Debug)]
+pub struct Parties<'a> {
+    /// Who proved to have sent it.
+    pub sender: &'a Aor,
+    /// Whose actor hears when the callee is away.
+    pub receiver: &'a Aor,
 }
 
 #[derive(Clone, Copy)]
@@ -142,7 +182,8 @@ struct Stripe {
     silence: VecDeque<Due>,
     fail: VecDeque<Due>,
     linger: VecDeque<Due>,
-    pool: Vec<Vec<u8>>,
+    pool: Vec<Box<Call>>,
+    evicted: u64,
 }
 
 /// What is known of a request that came in.
@@ -164,25 +205,27 @@ pub struct Transactions {
     ids: IdMaker,
     flows: Arc<Flows>,
     silence: Duration,
+    clock: fn() -> Now,
     bound: usize,
 }
 
 impl Transactions {
-    /// Empty; `silence` is how long a receiver may be silent before it counts as away (decisions D4).
-    pub fn new(ids: &IdMaker, flows: Arc<Flows>, silence: Duration) -> Arc<Self> {
+    /// Empty; `silence` is how long a receiver may be silent before it counts as away (decisions D4). `clock` is looked
+    /// at only for answers that nobody sent.
+    pub fn new(ids: &IdMaker, flows: Arc<Flows>, silence: Duration, clock: fn() -> Now) -> Arc<Self> {
+        Self::bounded(ids, flows, silence, clock, TRANSACTIONS_MAX)
+    }
+
+    fn bounded(ids: &IdMaker, flows: Arc<Flows>, silence: Duration, clock: fn() -> Now, bound: usize) -> Arc<Self> {
         Arc::new(Self {
             stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
             hash: KeyedHash::new(ids.key()),
             ids: IdMaker::new(ids.key()),
             flows,
             silence,
-            bound: TRANSACTIONS_MAX / STRIPES,
+            clock,
+            bound: bound / STRIPES,
         })
-    }
-
-    /// As [`Transactions::new`] with the default silence.
-    pub fn with_defaults(ids: &IdMaker, flows: Arc<Flows>) -> Arc<Self> {
-        Self::new(ids, flows, SILENCE)
     }
 
     /// The connections that answers leave by.
@@ -193,16 +236,22 @@ impl Transactions {
     /// The identity of a request's server transaction: RFC 3261 §17.2.3, with the comparison of RFC 2543 for branches
     /// without the cookie (P1.2.1, P1.2.2).
     pub fn key(&self, request: View<'_>) -> u64 {
+        self.key_as(request, request.method_text())
+    }
+
+    /// The identity of the transaction of this method that an ACK or a CANCEL is for (RFC 3261 §9.1, §17.2.3).
+    pub fn key_as(&self, request: View<'_>, method: &[u8]) -> u64 {
         let Ok(via) = request.top_via() else { return 0 };
         let branch = via.branch().unwrap_or_default();
-        let method = request.method_text();
         if branch.len() > 7 && branch.starts_with(b"z9hG4bK") {
             return self.hash.of(&[branch, via.sent_by(), method]) | 1;
         }
-        let tag = |value: Option<&'_ [u8]>| value.unwrap_or_default().to_vec();
-        let pieces = [tag(request.first(Name::From)), tag(request.first(Name::CallId)), tag(request.first(Name::CSeq))];
-        let via = request.first(Name::Via).unwrap_or_default();
-        self.hash.of(&[request.request_uri(), &pieces[0], &pieces[1], &pieces[2], via]) | 1
+        let field = |name| request.first(name).unwrap_or_default();
+        let to_tag = request.to().ok().and_then(|to| to.tag()).unwrap_or_default();
+        let (from, call_id, cseq) = (field(Name::From), field(Name::CallId), field(Name::CSeq));
+        // What we fill into it ourselves does not count: a request that was relayed comes back with it.
+        let via = [via.transport, via.sent_by(), branch];
+        self.hash.of(&[request.request_uri(), to_tag, from, call_id, cseq, via[0], via[1], via[2]]) | 1
     }
 
     /// The To tag of answers that we make: the same for every repeat, also where no state is kept.
@@ -240,35 +289,25 @@ impl Transactions {
     }
 
     fn blank(&self) -> Record {
-        Record {
-            generation: self.ids.next_u64() as u32,
-            state: State::Deciding,
-            repeats: 0,
-            open: false,
-            key: 0,
-            caller: None,
-            callee: None,
-            request: None,
-            answer: None,
-            party: None,
-            token: None,
-        }
+        let generation = self.ids.next_u64() as u32;
+        Record { generation, state: State::Deciding, key: 0, caller: None, answer: None, call: None }
     }
 
-    /// The request of `slot` goes on to `callee`: `write` appends it, with our branch, to the turn's arena. `party` hears
-    /// when the callee cannot be reached.
+    /// The request of `slot` goes on to `callee`: `write` appends it, with our branch, to the turn's arena. The receiver's
+    /// actor hears when the callee cannot be reached.
     pub fn relay(
         self: &Arc<Self>,
         turn: &mut Turn,
         slot: Slot,
         callee: Hop,
-        party: &Aor,
+        parties: Parties<'_>,
         now: Now,
         write: impl FnOnce(&mut Vec<u8>, &[u8]),
     ) {
         let start = turn.arena.len();
         write(&mut turn.arena, &slot.branch());
-        self.call(turn, slot, callee, (party.clone(), None), now, start);
+        let role = Role::Relay { sender: parties.sender.clone() };
+        self.call(turn, slot, callee, (parties.receiver.clone(), role), now, start);
     }
 
     /// A request of an actor's own: `write` appends it with our branch; `party`'s actor hears the outcome by `token`.
@@ -288,32 +327,33 @@ impl Transactions {
         let slot = Slot { stripe: stripe as u8, index, generation };
         let start = turn.arena.len();
         write(&mut turn.arena, &slot.branch());
-        self.call(turn, slot, callee, (party.clone(), Some(token)), now, start);
-        Some(slot)
+        self.call(turn, slot, callee, (party.clone(), Role::Ask { token }), now, start).then_some(slot)
     }
 
-    fn call(self: &Arc<Self>, turn: &mut Turn, slot: Slot, callee: Hop, party: (Aor, Option<u64>), now: Now, start: usize) {
+    /// `false`: the record is gone, and nothing was sent.
+    fn call(self: &Arc<Self>, turn: &mut Turn, slot: Slot, callee: Hop, whose: (Aor, Role), now: Now, start: usize) -> bool {
         {
             let mut table = self.stripe(slot);
             let table = &mut *table;
-            let Some(record) = table.records.get_mut(slot.index as usize) else { return };
-            if record.generation != slot.generation {
-                return;
+            let Some(record) = table.records.get_mut(slot.index as usize).filter(|record| record.generation == slot.generation)
+            else {
+                turn.arena.truncate(start);
+                return false;
+            };
+            let written = &turn.arena[start..];
+            let method = Method::from_bytes(written.split(|octet| *octet == b' ').next().unwrap_or_default());
+            // What an actor asks over a connection nobody needs again: the actor has it, and the transport repeats.
+            let is_kept = !callee.is_reliable() || matches!(whose.1, Role::Relay { .. });
+            let kept = if is_kept { written } else { &[] };
+            match &whose.1 {
+                Role::Relay { .. } => table.silence.push_back(Due::new(now.at + self.silence, slot)),
+                // What an actor asks it gives up by itself; its transaction goes on to timer F.
+                Role::Ask { .. } => table.fail.push_back(Due::new(now.at + LINGER, slot)),
             }
-            let mut copy = table.pool.pop().unwrap_or_default();
-            copy.extend_from_slice(&turn.arena[start..]);
             record.state = State::Calling;
-            record.open = true;
-            record.callee = Some(callee);
-            record.request = Some(copy);
-            (record.party, record.token) = (Some(party.0), party.1);
+            record.call = Some(Call::new(table.pool.pop(), callee, kept, method, whose));
             if !callee.is_reliable() {
                 table.again[0].push_back(Due::new(now.at + E_WAITS[0], slot));
-            }
-            // What an actor asks it gives up by itself; its transaction goes on to timer F.
-            match record.token {
-                None => table.silence.push_back(Due::new(now.at + self.silence, slot)),
-                Some(_) => table.fail.push_back(Due::new(now.at + LINGER, slot)),
             }
         }
         if let Some(conn) = callee.conn()
@@ -321,14 +361,14 @@ impl Transactions {
         {
             outbox.awaits(slot, |each| !self.is_open(each));
         }
-        if !turn.send(&self.flows, callee, start) {
+        if !turn.send_request(self, callee, start, slot) {
             self.unreachable(turn, slot);
         }
+        true
     }
 
     fn is_open(&self, slot: Slot) -> bool {
-        let table = self.stripe(slot);
-        table.records.get(slot.index as usize).is_some_and(|record| record.generation == slot.generation && record.open)
+        self.stripe(slot).get(slot).is_some_and(|record| record.call.is_some())
     }
 
     /// A response came in. `false`: it fits no transaction, and goes nowhere (RFC 6026 §7.3).
@@ -337,83 +377,92 @@ impl Transactions {
         let status = response.status();
         let mut table = self.stripe(slot);
         let table = &mut *table;
-        let Some(record) = table.records.get_mut(slot.index as usize) else { return false };
-        if record.generation != slot.generation || record.callee.is_none() {
+        let Some(record) = table.get(slot) else { return false };
+        let Some(call) = &mut record.call else {
+            // Timer K's time: a repeated answer is absorbed. A record that never called had no branch to answer to.
+            return record.state != State::Deciding;
+        };
+        // RFC 3261 §17.1.3: the method counts too.
+        if !response.cseq().is_ok_and(|cseq| cseq.method == call.method) {
             return false;
         }
         if status < 200 {
             // Proceeding: repeats go on every T2 (RFC 3261 §17.1.2.2); nothing is passed on (RFC 4320 §4.1).
-            record.repeats = record.repeats.max(3);
+            call.proceeding = true;
             return true;
         }
-        if !record.open {
-            return true; // timer K's time: a repeated answer is absorbed
-        }
-        record.open = false;
-        match (record.state, record.token) {
-            (State::Calling, None) if is_away(status) => {
-                self.climb(turn, record, slot, status);
-            }
-            (State::Calling, None) => {
+        match (record.state, &call.role) {
+            (State::Calling, Role::Relay { .. }) if is_away(status) => self.climb(turn, record, slot, status, false),
+            (State::Calling, Role::Relay { .. }) => {
                 let start = turn.arena.len();
                 sip::forward_response(&mut turn.arena, response);
                 turn.counts.add(Count::Answered);
                 record.answer = Some(Delta::of(response));
-                record.party = None;
                 if let Some(caller) = record.caller {
-                    turn.send(&self.flows, caller, start);
+                    self.send_back(turn, caller, start);
                 }
-                table.settle(slot.index, now);
+                let call = record.call.take();
+                table.recycle(call);
+                table.settle(slot, now);
             }
-            (State::Calling, Some(token)) => {
-                if let Some(party) = record.party.take() {
-                    turn.offer(party, Offer::Outcome { token, status, response: Some(Message::copy_of(response)) });
+            (State::Calling, Role::Ask { token }) => {
+                let response = Some(Message::copy_of(response));
+                turn.offer(call.party.clone(), Offer::Outcome { token: *token, status, response });
+                let reliable = call.callee.is_reliable();
+                let call = record.call.take();
+                table.recycle(call);
+                if reliable {
+                    table.free(slot.index, slot.generation);
+                } else {
+                    table.linger_on(slot, now);
                 }
-                table.settle(slot.index, now);
             }
             (State::Given | State::Answered, _) => {
-                if (200..300).contains(&status)
-                    && let Some(party) = record.party.take()
-                {
-                    turn.offer(party, Offer::TookAfterAll { slot });
+                if (200..300).contains(&status) {
+                    turn.offer(call.party.clone(), Offer::TookAfterAll { slot });
                 }
+                let call = record.call.take();
+                table.recycle(call);
             }
             (State::Deciding, _) => {}
         }
         true
     }
 
-    /// The callee is away: its user's actor decides what becomes of the message.
-    fn climb(self: &Arc<Self>, turn: &mut Turn, record: &mut Record, slot: Slot, status: u16) {
+    /// The callee is away: its user's actor decides what becomes of the message. `goes_on`: it may still answer.
+    fn climb(self: &Arc<Self>, turn: &mut Turn, record: &mut Record, slot: Slot, status: u16, goes_on: bool) {
         record.state = State::Given;
-        let (Some(party), Some(caller), Some(request)) = (&record.party, record.caller, &record.request) else { return };
-        match without_top_via(request) {
+        let (Some(call), Some(caller)) = (&record.call, record.caller) else { return };
+        let Role::Relay { sender } = &call.role else { return };
+        match without_top_via(&call.request) {
             Some(request) => {
                 let answer = Answer::new(slot, caller, request, true, self.clone());
-                turn.offer(party.clone(), Offer::Undelivered { answer, status });
+                let sender = sender.clone();
+                turn.offer(call.party.clone(), Offer::Undelivered { sender, answer, status });
             }
             None => tracing::error!("A relayed request of ours does not parse"),
+        }
+        if !goes_on {
+            record.call = None;
         }
     }
 
     /// A request could not be sent, or its connection was lost.
     pub fn unreachable(self: &Arc<Self>, turn: &mut Turn, slot: Slot) {
         let mut table = self.stripe(slot);
-        let Some(record) = table.records.get_mut(slot.index as usize) else { return };
-        if record.generation == slot.generation && record.state == State::Calling && record.open {
-            record.open = false;
-            self.away(turn, record, slot, 503);
+        let Some(record) = table.get(slot).filter(|record| record.state == State::Calling) else { return };
+        self.away(turn, record, slot, 503);
+        if record.caller.is_none() {
+            table.free(slot.index, slot.generation);
         }
     }
 
     fn away(self: &Arc<Self>, turn: &mut Turn, record: &mut Record, slot: Slot, status: u16) {
-        match record.token {
-            None => self.climb(turn, record, slot, status),
-            Some(token) => {
-                record.state = State::Answered;
-                if let Some(party) = record.party.clone() {
-                    turn.offer(party, Offer::Outcome { token, status, response: None });
-                }
+        let Some(call) = &record.call else { return };
+        match call.role {
+            Role::Relay { .. } => self.climb(turn, record, slot, status, status == SILENT),
+            Role::Ask { token } => {
+                turn.offer(call.party.clone(), Offer::Outcome { token, status, response: None });
             }
         }
     }
@@ -421,53 +470,58 @@ impl Transactions {
     /// Timers that are due, in every stripe that is `share` modulo `shares`: each shard sweeps its own.
     pub fn sweep(self: &Arc<Self>, turn: &mut Turn, now: Now, share: usize, shares: usize) {
         for stripe in (share..STRIPES).step_by(shares.max(1)) {
-            let mut table = self.stripes[stripe].lock();
-            self.sweep_again(turn, &mut table, stripe as u8, now);
-            self.sweep_silence(turn, &mut table, stripe as u8, now);
-            while let Some(due) = table.linger.pop_front_if(|due| due.at <= now.at) {
+            while self.sweep_stripe(turn, now, stripe, usize::MAX) {}
+        }
+    }
+
+    /// At most `most` timers of one stripe that are due. `true`: there are more.
+    pub fn sweep_stripe(self: &Arc<Self>, turn: &mut Turn, now: Now, stripe: usize, most: usize) -> bool {
+        let mut table = self.stripes[stripe % STRIPES].lock();
+        let table = &mut *table;
+        turn.counts.add_many(Count::Evicted, std::mem::take(&mut table.evicted));
+        let stripe = (stripe % STRIPES) as u8;
+        let mut left = most;
+        while left > 0 {
+            let due = |queue: &mut VecDeque<Due>| queue.pop_front_if(|due| due.at <= now.at);
+            if let Some(due) = table.again.iter_mut().find_map(due) {
+                self.repeat_request(turn, table, due.slot(stripe), now);
+            } else if let Some(due) = due(&mut table.silence).or_else(|| due(&mut table.fail)) {
+                self.fall_silent(turn, table, due.slot(stripe));
+            } else if let Some(due) = due(&mut table.linger) {
                 table.free(due.index, due.generation);
+            } else {
+                return false;
             }
+            left -= 1;
         }
+        true
     }
 
-    fn sweep_again(&self, turn: &mut Turn, table: &mut Stripe, stripe: u8, now: Now) {
-        for wait in 0..E_WAITS.len() {
-            while let Some(due) = table.again[wait].pop_front_if(|due| due.at <= now.at) {
-                let Some(record) = table.records.get_mut(due.index as usize) else { continue };
-                if record.generation != due.generation || !record.open {
-                    continue;
-                }
-                let (Some(request), Some(callee)) = (&record.request, record.callee) else { continue };
-                let start = turn.arena.len();
-                turn.arena.extend_from_slice(request);
-                turn.send(&self.flows, callee, start);
-                turn.counts.add(Count::Resent);
-                record.repeats += 1;
-                if record.repeats < E_REPEATS {
-                    let next = usize::from(record.repeats).min(E_WAITS.len() - 1);
-                    let slot = Slot { stripe, index: due.index, generation: due.generation };
-                    table.again[next].push_back(Due::new(now.at + E_WAITS[next], slot));
-                }
-            }
-        }
-    }
-
-    fn sweep_silence(self: &Arc<Self>, turn: &mut Turn, table: &mut Stripe, stripe: u8, now: Now) {
-        let pop = |table: &mut Stripe| {
-            let silent = table.silence.pop_front_if(|due| due.at <= now.at);
-            silent.or_else(|| table.fail.pop_front_if(|due| due.at <= now.at))
+    /// Timer E.
+    fn repeat_request(&self, turn: &mut Turn, table: &mut Stripe, slot: Slot, now: Now) {
+        let Some(call) = table.get(slot).and_then(|record| record.call.as_mut()) else { return };
+        let start = turn.arena.len();
+        turn.arena.extend_from_slice(&call.request);
+        turn.send(&self.flows, call.callee, start);
+        turn.counts.add(Count::Resent);
+        let wait = match (call.proceeding, call.halves) {
+            (false, 1) => 1,
+            (false, 3) => 2,
+            _ => 3,
         };
-        while let Some(due) = pop(table) {
-            let Some(record) = table.records.get_mut(due.index as usize) else { continue };
-            if record.generation != due.generation || !record.open || record.state != State::Calling {
-                continue;
-            }
-            turn.counts.add(Count::Silent);
-            let slot = Slot { stripe, index: due.index, generation: due.generation };
-            self.away(turn, record, slot, 408);
-            if record.token.is_some() {
-                table.free(due.index, due.generation);
-            }
+        call.halves += E_HALVES[wait];
+        if call.halves < F_HALVES {
+            table.again[wait].push_back(Due::new(now.at + E_WAITS[wait], slot));
+        }
+    }
+
+    /// Nothing has come for so long that the callee counts as away, or that timer F ends an actor's own request.
+    fn fall_silent(self: &Arc<Self>, turn: &mut Turn, table: &mut Stripe, slot: Slot) {
+        let Some(record) = table.get(slot).filter(|record| record.state == State::Calling) else { return };
+        turn.counts.add(Count::Silent);
+        self.away(turn, record, slot, SILENT);
+        if record.caller.is_none() {
+            table.free(slot.index, slot.generation);
         }
     }
 
@@ -475,16 +529,41 @@ impl Transactions {
     fn finish(&self, turn: &mut Turn, slot: Slot, caller: Hop, delta: Delta, now: Now, write: impl FnOnce(&mut Vec<u8>)) {
         {
             let mut table = self.stripe(slot);
-            let Some(record) = table.records.get_mut(slot.index as usize) else { return };
-            if record.generation != slot.generation || record.state == State::Answered {
-                return;
-            }
+            let Some(record) = table.get(slot).filter(|record| record.state != State::Answered) else { return };
             record.answer = Some(delta);
-            table.settle(slot.index, now);
+            table.settle(slot, now);
         }
         let start = turn.arena.len();
         write(&mut turn.arena);
-        turn.send(&self.flows, caller, start);
+        self.send_back(turn, caller, start);
+    }
+
+    /// The final answer to a request at hand leaves, and is kept for its repeats.
+    pub(crate) fn answer(&self, turn: &mut Turn, slot: Slot, caller: Hop, request: View<'_>, reply: &Reply<'_>, now: Now) {
+        self.finish(turn, slot, caller, Delta::from_reply(reply), now, |out| sip::reply(out, request, reply));
+    }
+
+    /// Sends a response: by the connection that its request came by, or, when that is gone, by one to where the request
+    /// came from and the port that its sender named (RFC 3261 §18.2.2).
+    pub(crate) fn send_back(&self, turn: &mut Turn, caller: Hop, start: usize) {
+        match caller.conn() {
+            Some(conn) if self.flows.get(conn).is_none() => {
+                let mut layout = Box::<Layout>::default();
+                let response = &turn.arena[start..];
+                let port = sip::parse_datagram(response, &mut layout).ok().and_then(|()| {
+                    let via = layout.view(response).top_via().ok()?;
+                    Some(via.port.unwrap_or(SIP_PORT))
+                });
+                let peer = port.map(|port| SocketAddr::new(caller.peer().ip(), port));
+                match peer.and_then(|peer| self.flows.dial(peer)) {
+                    Some(hop) => turn.send(&self.flows, hop, start),
+                    None => turn.lose(start),
+                };
+            }
+            _ => {
+                turn.send(&self.flows, caller, start);
+            }
+        }
     }
 
     /// Forgets a record: its request was answered without state, or never will be.
@@ -521,23 +600,47 @@ fn without_top_via(request: &[u8]) -> Option<Message> {
     Message::parse(text.into()).ok()
 }
 
-/// Whether a receiver's answer means that the message may be kept for later (decisions D4; R-309).
-pub fn is_away(status: u16) -> bool {
-    matches!(status, 480 | 408 | 503)
-}
-
 impl Due {
     fn new(at: Instant, slot: Slot) -> Self {
         Self { at, index: slot.index, generation: slot.generation }
     }
+
+    fn slot(self, stripe: u8) -> Slot {
+        Slot { stripe, index: self.index, generation: self.generation }
+    }
+}
+
+impl Call {
+    /// Over a used one where there is one, so that nothing is allocated in steady state.
+    fn new(used: Option<Box<Self>>, callee: Hop, request: &[u8], method: Method, (party, role): (Aor, Role)) -> Box<Self> {
+        match used {
+            Some(mut call) => {
+                let mut buffer = std::mem::take(&mut call.request);
+                buffer.clear();
+                buffer.extend_from_slice(request);
+                *call = Self { callee, request: buffer, method, party, role, proceeding: false, halves: E_HALVES[0] };
+                call
+            }
+            None => {
+                Box::new(Self { callee, request: request.to_vec(), method, party, role, proceeding: false, halves: E_HALVES[0] })
+            }
+        }
+    }
 }
 
 impl Stripe {
+    /// The record of a slot, if it is the same tenant's still.
+    fn get(&mut self, slot: Slot) -> Option<&mut Record> {
+        self.records.get_mut(slot.index as usize).filter(|record| record.generation == slot.generation)
+    }
+
     /// Room for one more; the loser is the oldest answered record. Index and generation.
     fn insert(&mut self, record: Record, bound: usize) -> Option<(u32, u32)> {
         while self.records.len() >= bound {
             let due = self.linger.pop_front()?;
+            let before = self.records.len();
             self.free(due.index, due.generation);
+            self.evicted += (before - self.records.len()) as u64;
         }
         let generation = record.generation;
         Some((u32::try_from(self.records.insert(record)).ok()?, generation))
@@ -549,34 +652,36 @@ impl Stripe {
             if record.key != 0 {
                 self.by_key.remove(&record.key);
             }
-            self.recycle(record.request);
+            self.recycle(record.call);
         }
     }
 
-    fn recycle(&mut self, request: Option<Vec<u8>>) {
-        if let Some(mut buffer) = request
+    fn recycle(&mut self, call: Option<Box<Call>>) {
+        if let Some(call) = call
             && self.pool.len() < POOL
-            && buffer.capacity() <= 4_096
+            && call.request.capacity() <= POOLED_OCTETS
         {
-            buffer.clear();
-            self.pool.push(buffer);
+            self.pool.push(call);
         }
     }
 
-    /// The record has its final answer: remembered for its repeats where the transport repeats, else forgotten.
-    fn settle(&mut self, index: u32, now: Now) {
-        let Some(record) = self.records.get_mut(index as usize) else { return };
+    /// The caller has its final answer: remembered for its repeats where the transport repeats, or while the callee may
+    /// still answer, else forgotten.
+    fn settle(&mut self, slot: Slot, now: Now) {
+        let Some(record) = self.get(slot) else { return };
         record.state = State::Answered;
-        let due = Due { at: now.at + LINGER, index, generation: record.generation };
-        let repeats_may_come = |hop: Option<Hop>| hop.is_some_and(|hop| !hop.is_reliable());
-        if record.open || repeats_may_come(record.caller) || repeats_may_come(record.callee) {
-            if !record.open {
-                let request = record.request.take();
-                self.recycle(request);
-            }
-            self.linger.push_back(due);
+        let is_unreliable = record.caller.is_some_and(|hop| !hop.is_reliable());
+        if record.call.is_some() || is_unreliable {
+            self.linger_on(slot, now);
         } else {
-            self.free(due.index, due.generation);
+            self.free(slot.index, slot.generation);
+        }
+    }
+
+    fn linger_on(&mut self, slot: Slot, now: Now) {
+        if let Some(record) = self.get(slot) {
+            record.state = State::Answered;
+            self.linger.push_back(Due::new(now.at + LINGER, slot));
         }
     }
 }
@@ -632,8 +737,7 @@ impl Answer {
             let tag = owed.transactions.tag(owed.transactions.key(request));
             let source = (!owed.via_filled).then(|| owed.caller.peer());
             let reply = Reply { status, reason, to_tag: &tag, source, lines, body: b"" };
-            let delta = Delta::from_reply(&reply);
-            owed.transactions.finish(turn, owed.slot, owed.caller, delta, now, |out| sip::reply(out, request, &reply));
+            owed.transactions.answer(turn, owed.slot, owed.caller, request, &reply, now);
         }
     }
 
@@ -651,6 +755,12 @@ impl Answer {
     pub fn overloaded(self, turn: &mut Turn, now: Now) {
         turn.counts.add(Count::Overloaded);
         self.send(turn, now, 503, b"Retry-After: 5\r\n");
+    }
+
+    /// Nobody sent it: 503, so that nobody waits for the dead (decisions D20).
+    pub(crate) fn lost(self, turn: &mut Turn) {
+        let now = (self.owed().transactions.clock)();
+        self.overloaded(turn, now);
     }
 
     /// The router sees the request again: the record stays, this answer is spent.

@@ -3,7 +3,8 @@
 //! ```text
 //! root ─┬─ store             the keeper of the one writer: if that ends, all falls
 //!       ├─ shard × cores ─┬─ transactions   the sweeper of timers
-//!       │                 └─ users          a nursery: an actor an active user
+//!       │                 ├─ users          a nursery: an actor an active user
+//!       │                 └─ sessions       a nursery: an actor a session
 //!       └─ doors ─────────── listener × address × shard     opened last, closed first
 //! ```
 
@@ -15,7 +16,8 @@ use crate::house::House;
 use crate::keeper::Keeper;
 use crate::node::Node;
 use crate::nursery::Nursery;
-use crate::supervise::{Child, Dismiss, Intensity, Leash, Leave, Lifeline, Supervisor};
+use crate::session_nursery::SessionNursery;
+use crate::supervise::{Child, Dismiss, Handle, Intensity, Leash, Leave, Lifeline, Supervisor};
 use crate::sweeper::Sweeper;
 use crate::turn::{self, DatagramSink, ShardOut};
 use crate::user;
@@ -36,7 +38,7 @@ impl Tree {
 
     /// Tells all to leave, the doors first.
     pub fn leave(&self) {
-        self.root.do_send(Leave);
+        self.root.do_send(Leave::Soon);
     }
 }
 
@@ -63,7 +65,7 @@ fn store(house: &Arc<House>) -> Child {
     let node = Node::new("store", "writer", base::limits::COMMIT_QUEUE_MAX);
     let house = house.clone();
     Child::new(node.clone(), move |lifeline| {
-        Some(Keeper::new(house.clone(), node.clone(), lifeline).start().recipient())
+        Some(Handle::to(Keeper::new(house.clone(), node.clone(), lifeline).start()))
     })
 }
 
@@ -71,23 +73,30 @@ fn shard(house: &Arc<House>, number: usize, arbiter: &ArbiterHandle) -> Child {
     let node = Node::new(format!("shard {number}"), "supervisor", 0);
     let sweeper = Node::new("transactions", "sweeper", 0);
     let users = Node::new("users", "nursery", base::limits::NURSERY_MAILBOX_MAX);
+    let sessions = Node::new("sessions", "nursery", base::limits::NURSERY_MAILBOX_MAX);
     node.adopt(sweeper.clone());
     node.adopt(users.clone());
+    node.adopt(sessions.clone());
     let (house, arbiter) = (house.clone(), arbiter.clone());
     Child::new(node.clone(), move |lifeline| {
-        let (house, node, sweeper, users) = (house.clone(), node.clone(), sweeper.clone(), users.clone());
+        let (house, node) = (house.clone(), node.clone());
+        let (sweeper, users, sessions) = (sweeper.clone(), users.clone(), sessions.clone());
         let supervisor = Supervisor::start_in_arbiter(&arbiter, move |_| {
-            let children = vec![timers(&house, number, sweeper), nursery(&house, number, users)];
+            let children = vec![
+                timers(&house, number, sweeper),
+                nursery(&house, number, users),
+                session_nursery(&house, number, sessions),
+            ];
             Supervisor::below(node, Intensity::default(), children, lifeline)
         });
-        Some(supervisor.recipient())
+        Some(Handle::to(supervisor))
     })
 }
 
 fn timers(house: &Arc<House>, number: usize, node: Arc<Node>) -> Child {
     let house = house.clone();
     Child::new(node.clone(), move |lifeline: Lifeline| -> Leash {
-        Some(Sweeper::new(house.clone(), number, node.clone(), lifeline).start().recipient())
+        Some(Handle::to(Sweeper::new(house.clone(), number, node.clone(), lifeline).start()))
     })
 }
 
@@ -98,9 +107,18 @@ fn nursery(house: &Arc<House>, number: usize, node: Arc<Node>) -> Child {
             let house = house.clone();
             move |aor, ties| user::plant(&house, aor, ties)
         };
-        let nursery = Nursery::new(node.clone(), house.metrics.clone(), lifeline, plant).start();
+        let nursery = Nursery::start_here(node.clone(), house.metrics.clone(), lifeline, plant);
         house.registry.register(number, nursery.clone().recipient());
-        Some(nursery.recipient())
+        Some(Handle::to(nursery))
+    })
+}
+
+fn session_nursery(house: &Arc<House>, number: usize, node: Arc<Node>) -> Child {
+    let house = house.clone();
+    Child::new(node.clone(), move |lifeline: Lifeline| -> Leash {
+        let nursery = SessionNursery::start_here(house.clone(), number, node.clone(), lifeline);
+        house.registry.register_sessions(number, nursery.clone().recipient());
+        Some(Handle::to(nursery))
     })
 }
 
@@ -113,6 +131,6 @@ fn doors_of(doors: Vec<Child>) -> Child {
     let doors = Arc::new(doors);
     Child::new(node.clone(), move |lifeline| {
         let children = (0..doors.len()).map(|at| Child::shared(&doors, at)).collect();
-        Some(Supervisor::below(node.clone(), Intensity::default(), children, lifeline).start().recipient())
+        Some(Handle::to(Supervisor::below(node.clone(), Intensity::default(), children, lifeline).start()))
     })
 }

@@ -10,14 +10,15 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
 
-use base::{Aor, Now};
+use base::limits::DATAGRAMS_QUEUED_MAX;
+use base::Aor;
 
 use crate::hop::Hop;
-use crate::message::Offer;
+use crate::message::{Offer, SessionInput, SessionKey};
 use crate::metrics::{Count, Counts, Metrics};
 use crate::outbox::{Flows, Outbox, Sent};
 use crate::registry::Registry;
-use crate::transactions::Answer;
+use crate::transactions::{Answer, Slot, Transactions};
 
 /// A datagram in the arena.
 #[derive(Clone, Debug)]
@@ -36,14 +37,26 @@ pub trait DatagramSink {
     fn send(&self, arena: &[u8], datagrams: &[Datagram]) -> u64;
 }
 
+/// A message in the arena that leaves by a connection.
+struct Piece {
+    outbox: Arc<Outbox>,
+    range: Range<usize>,
+    /// Who waits for its answer, and must learn when it could not be sent.
+    waiting: Option<Waiting>,
+}
+
+type Waiting = (Arc<Transactions>, Slot);
+
 /// A turn's outputs.
 #[derive(Default)]
 pub struct Turn {
     /// The octets of everything that leaves.
     pub arena: Vec<u8>,
     datagrams: Vec<Datagram>,
-    streams: Vec<(Arc<Outbox>, Range<usize>)>,
+    streams: Vec<Piece>,
+    lost: Vec<Waiting>,
     offers: Vec<(Aor, Offer)>,
+    sessions: Vec<(SessionKey, SessionInput)>,
     /// What was counted.
     pub counts: Counts,
 }
@@ -51,19 +64,36 @@ pub struct Turn {
 impl Turn {
     /// Sends what stands in the arena from `start` on. `false`: the connection is gone.
     pub fn send(&mut self, flows: &Flows, hop: Hop, start: usize) -> bool {
+        self.send_for(flows, hop, start, None)
+    }
+
+    /// The same for a request, whose transaction learns when its connection does not take it.
+    pub(crate) fn send_request(&mut self, transactions: &Arc<Transactions>, hop: Hop, start: usize, slot: Slot) -> bool {
+        let waiting = hop.is_reliable().then(|| (transactions.clone(), slot));
+        self.send_for(transactions.flows(), hop, start, waiting)
+    }
+
+    fn send_for(&mut self, flows: &Flows, hop: Hop, start: usize, waiting: Option<Waiting>) -> bool {
         let range = start..self.arena.len();
         match hop.conn() {
+            None if self.datagrams.len() >= DATAGRAMS_QUEUED_MAX => {
+                self.counts.add(Count::DatagramsLost);
+                self.arena.truncate(start);
+            }
             None => self.datagrams.push(Datagram { listener: hop.listener(), peer: hop.peer(), range }),
             Some(conn) => match flows.get(conn) {
-                Some(outbox) => self.streams.push((outbox, range)),
-                None => {
-                    self.counts.add(Count::StreamLost);
-                    self.arena.truncate(start);
-                    return false;
-                }
+                Some(outbox) => self.streams.push(Piece { outbox, range, waiting }),
+                None => return self.lose(start),
             },
         }
         true
+    }
+
+    /// What stands in the arena from `start` on has no way out. `false`, as it was not sent.
+    pub(crate) fn lose(&mut self, start: usize) -> bool {
+        self.counts.add(Count::StreamLost);
+        self.arena.truncate(start);
+        false
     }
 
     /// Offers something to a user's actor.
@@ -71,9 +101,19 @@ impl Turn {
         self.offers.push((to, offer));
     }
 
+    /// Tells a session's actor something.
+    pub fn session(&mut self, to: SessionKey, input: SessionInput) {
+        self.sessions.push((to, input));
+    }
+
+    /// Takes out what sessions are told, for worlds without actors.
+    pub fn take_sessions(&mut self) -> Vec<(SessionKey, SessionInput)> {
+        std::mem::take(&mut self.sessions)
+    }
+
     /// Whether nothing is to leave.
     pub fn is_empty(&self) -> bool {
-        self.datagrams.is_empty() && self.streams.is_empty() && self.offers.is_empty()
+        self.datagrams.is_empty() && self.streams.is_empty() && self.offers.is_empty() && self.sessions.is_empty()
     }
 
     /// What is to leave as datagrams, for worlds without sockets.
@@ -97,24 +137,33 @@ impl Turn {
     }
 
     fn write_streams(&mut self) {
-        let Self { arena, streams, counts, .. } = self;
-        let mut rest: &[(Arc<Outbox>, Range<usize>)] = streams;
-        // All that goes to one connection in a row leaves by one write.
-        while let Some((outbox, _)) = rest.first() {
-            let same = rest.iter().take_while(|(each, _)| Arc::ptr_eq(each, outbox)).count().min(64);
-            let (now, later) = rest.split_at(same);
-            let mut slices = [IoSlice::new(&[]); 64];
-            for (slice, (_, range)) in slices.iter_mut().zip(now) {
-                *slice = IoSlice::new(&arena[range.clone()]);
+        let Self { arena, streams, counts, lost, .. } = self;
+        // All that goes to one connection leaves by one write; what goes to others may overtake it.
+        if streams.len() > 2 {
+            streams.sort_by_key(|piece| piece.outbox.id());
+        }
+        let mut rest: &mut [Piece] = streams;
+        while let Some(first) = rest.first() {
+            let same = rest.iter().take_while(|each| Arc::ptr_eq(&each.outbox, &first.outbox)).count().min(SLICES);
+            let (now, later) = rest.split_at_mut(same);
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            for (slice, piece) in slices.iter_mut().zip(&*now) {
+                *slice = IoSlice::new(&arena[piece.range.clone()]);
             }
-            match outbox.send(&slices[..same]) {
+            match now[0].outbox.send(&slices[..same]) {
                 Sent::Whole | Sent::Queued => {}
-                Sent::Full | Sent::Closed => counts.add_many(Count::StreamLost, same as u64),
+                Sent::Full | Sent::Closed => {
+                    counts.add_many(Count::StreamLost, same as u64);
+                    lost.extend(now.iter_mut().filter_map(|piece| piece.waiting.take()));
+                }
             }
             rest = later;
         }
     }
 }
+
+/// Messages that one write to a connection takes.
+const SLICES: usize = 64;
 
 /// What a shard thread needs to let a turn go.
 pub struct ShardOut {
@@ -195,7 +244,7 @@ pub fn flush() {
         let lost = take_dropped();
         LOCAL.with_borrow_mut(|local| {
             for answer in lost {
-                answer.overloaded(&mut local.turn, Now::read());
+                answer.lost(&mut local.turn);
             }
         });
         let offers = LOCAL.with_borrow_mut(|local| {
@@ -203,16 +252,24 @@ pub fn flush() {
             let out = local.out.as_ref()?;
             let turn = &mut local.turn;
             if !turn.datagrams.is_empty() {
-                let lost = out.sink.send(&turn.arena, &turn.datagrams);
+                // Taken out, so that a fault of the sockets is not met by every flush that follows.
+                let datagrams = std::mem::take(&mut turn.datagrams);
+                let lost = out.sink.send(&turn.arena, &datagrams);
                 turn.counts.add_many(Count::DatagramsLost, lost);
+                turn.datagrams = datagrams;
             }
             turn.write_streams();
             turn.clear();
+            // What a full or lost connection did not take: their senders wait for nothing.
+            for (transactions, slot) in std::mem::take(&mut turn.lost) {
+                transactions.unreachable(turn, slot);
+            }
             out.metrics.add(&mut turn.counts);
-            Some((turn.take_offers(), out.registry.clone()))
+            Some((turn.take_offers(), turn.take_sessions(), out.registry.clone()))
         });
-        if let Some((offers, registry)) = offers {
+        if let Some((offers, sessions, registry)) = offers {
             registry.hand_over(offers);
+            registry.hand_over_sessions(sessions);
         }
         if DROPPED.with_borrow(Vec::is_empty) {
             return;

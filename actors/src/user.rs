@@ -1,27 +1,29 @@
 //! A user, alive: bindings, mailbox and messages under way, around the rules of [`im::registrar`], [`im::Mailbox`] and
 //! [`im::Delivery`].
 //!
-//! Bound: [`USER_MAILBOX_MAX`] inputs, [`LOADING_WAITERS_MAX`] while its state is read, then the sender is told 503. It is
-//! started by the first offer, reads its state from the store, and leaves when it has had nothing to do for a while; what
-//! the data plane knows of it stays in `Reach` while a binding stands. After a panic: requests that waited for it get 503,
-//! and the next offer starts it anew from the store, where everything is that was acknowledged.
+//! Bound: [`USER_MAILBOX_MAX`] inputs, [`LOADING_WAITERS_MAX`] while its state is read, [`TRIES`] messages under way, then
+//! the sender is told 503. It is started by the first offer, reads its state from the store, and leaves when it has had
+//! nothing to do for a while; what the data plane knows of it stays in `Reach` while a binding stands. After a panic:
+//! requests that waited for it get 503, and the next offer starts it anew from the store, where everything is that was
+//! acknowledged.
 
 mod inbox;
 mod plan;
 mod registration;
+mod whereabouts;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use base::limits::{LOADING_WAITERS_MAX, USER_MAILBOX_MAX};
+use base::limits::{COMMIT_TIME_MAX, LOADING_WAITERS_MAX, USER_MAILBOX_MAX};
 use base::{Aor, Now};
 use futures_util::future::join3;
 use hashbrown::HashMap;
 use im::registrar::Binding;
 use im::{EntryId, Mailbox};
-use storage::StoreError;
+use storage::{Ask, StoreError};
 use storage::accounts::Account;
 use storage::bindings::StoredBinding;
 use storage::spool::{Letter, Mailbox as Waiting};
@@ -30,6 +32,7 @@ use crate::house::House;
 use crate::message::Offer;
 use crate::node::{Node, State as NodeState};
 use crate::nursery::{Handles, MayLeave, Offered, Ties};
+use crate::reach::Reach;
 use crate::router;
 use crate::supervise::{Leave, Lifeline};
 use crate::transactions::Slot;
@@ -39,6 +42,8 @@ use plan::Try;
 
 /// How long a transaction may still bring a late 2xx after its message was stored: 64·T1 (RFC 3261 §17.1.2.2).
 const LATE: Duration = Duration::from_secs(32);
+/// Messages and letters that are under way to one user's contacts at once.
+const TRIES: usize = 1_024;
 
 /// One user's actor.
 pub struct UserActor {
@@ -52,6 +57,10 @@ pub struct UserActor {
     state: State,
     timer: Option<(Instant, SpawnHandle)>,
     busy_at: Instant,
+    /// What the data plane sees, as it was published last.
+    row: Option<Arc<Reach>>,
+    /// Told to leave while commits were under way: leaves after the last of them.
+    leaving: bool,
 }
 
 enum State {
@@ -59,6 +68,10 @@ enum State {
     Loading(Vec<Offer>),
     /// Alive.
     Here(Box<Here>),
+    /// Another address or a login of this user, to whom everything is handed on; leaves at once.
+    Elsewhere(Aor),
+    /// The store could not be read: everything is answered 503; leaves at once, and the next start reads again.
+    Failed,
 }
 
 /// What is known of the user.
@@ -76,11 +89,15 @@ struct Here {
     queued: bool,
     /// Letters in hand, whole, by arrival.
     letters: HashMap<u64, Letter>,
+    /// Letters given up that are not in memory: the store's sweep brings them.
+    unread: Vec<u64>,
     /// Messages and letters under way to contacts, by number.
     tries: HashMap<u32, Try>,
     next_try: u32,
     /// Commits under way.
     writes: usize,
+    /// The number of the last REGISTER that was written, and of the last whose outcome is known.
+    registers: (u64, u64),
     /// Stored messages whose first receiver may still answer.
     late: VecDeque<Late>,
 }
@@ -106,8 +123,14 @@ pub fn plant(house: &Arc<House>, aor: Aor, ties: Ties) -> Handles {
         state: State::Loading(Vec::new()),
         timer: None,
         busy_at: house.now().at,
+        row: None,
+        leaving: false,
     };
-    let address = actor.start();
+    let address = UserActor::create(|ctx| {
+        // Before the first offer comes, not when it starts: a burst is no fault of its sender's.
+        ctx.set_mailbox_capacity(USER_MAILBOX_MAX);
+        actor
+    });
     Handles { offers: address.clone().recipient(), leave: address.recipient() }
 }
 
@@ -115,7 +138,6 @@ impl Actor for UserActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.set_mailbox_capacity(USER_MAILBOX_MAX);
         self.load(ctx);
     }
 }
@@ -131,7 +153,8 @@ impl Handler<Offered> for UserActor {
         self.node.taken();
         match &mut self.state {
             State::Loading(waiting) if waiting.len() < LOADING_WAITERS_MAX => waiting.push(offer),
-            State::Loading(_) => drop(offer), // 503
+            State::Loading(_) | State::Failed => drop(offer), // 503
+            State::Elsewhere(owner) => turn::fill_later(|turn| turn.offer(owner.clone(), offer)),
             State::Here(_) => self.take(offer, now, ctx),
         }
         self.arm(ctx);
@@ -142,17 +165,24 @@ impl Handler<Offered> for UserActor {
 impl Handler<Leave> for UserActor {
     type Result = ();
 
-    fn handle(&mut self, _: Leave, ctx: &mut Self::Context) {
-        if let State::Here(here) = &self.state
-            && here.durable.is_empty()
-            && let Some(account) = &here.account
-        {
-            self.house.reach.remove(&account.aor);
+    fn handle(&mut self, how: Leave, ctx: &mut Self::Context) {
+        match how {
+            Leave::Soon => {
+                self.leaving = true;
+                self.leave_if_done(ctx);
+            }
+            Leave::AtOnce => ctx.stop(),
         }
-        if let Some(lifeline) = self.lifeline.take() {
-            lifeline.leave();
+    }
+}
+
+/// However it ends: of a user without a binding nothing stays in the tables. The next actor's row is not touched.
+impl Drop for UserActor {
+    fn drop(&mut self) {
+        let is_bound = matches!(&self.state, State::Here(here) if !here.durable.is_empty());
+        if let Some(row) = self.row.take().filter(|_| !is_bound) {
+            self.house.reach.remove_if(&row);
         }
-        ctx.stop();
     }
 }
 
@@ -182,7 +212,8 @@ impl UserActor {
                 let error = account.err().or(bindings.err()).or(tally.err());
                 tracing::warn!(?error, "User's state could not be read");
                 drop(waiting); // 503 to each
-                return self.busy_at = now.at - self.house.config.user_idle;
+                self.state = State::Failed;
+                return self.leave_soon(ctx);
             }
         };
         if let Some(account) = &account
@@ -190,40 +221,50 @@ impl UserActor {
         {
             // An alias or a login: its owner's actor is another one.
             turn::fill_later(|turn| waiting.into_iter().for_each(|offer| turn.offer(account.aor.clone(), offer)));
-            return self.busy_at = now.at - self.house.config.user_idle;
+            self.state = State::Elsewhere(account.aor.clone());
+            return self.leave_soon(ctx);
         }
         let durable: Vec<Binding> = bindings.iter().filter_map(registration::from_stored).collect();
-        let quota = im::deferred::Quota {
-            letters_max: self.house.config.letters_per_user,
-            bytes_max: self.house.config.letter_bytes_per_user,
-        };
         let tally = im::deferred::Tally { count: u32::try_from(tally.count).unwrap_or(u32::MAX), bytes: tally.bytes };
-        self.state = State::Here(Box::new(Here {
-            account,
-            bindings: durable.clone(),
-            durable,
-            mailbox: Mailbox::new(quota, tally),
-            bound: false,
-            queued: false,
-            letters: HashMap::new(),
-            tries: HashMap::new(),
-            next_try: 0,
-            writes: 0,
-            late: VecDeque::new(),
-        }));
+        let is_nobody = account.is_none();
+        if is_nobody {
+            self.house.reach.remove(&self.aor);
+        }
+        self.state = State::Here(Box::new(Here::new(&self.house, account, durable, tally)));
         self.node.set(NodeState::Running);
         self.settle_bound(now, ctx);
         self.publish();
         for offer in waiting {
             self.take(offer, now, ctx);
         }
+        if is_nobody {
+            return self.leave_soon(ctx); // who guesses at names fills no memory
+        }
         self.arm(ctx);
+    }
+
+    /// Nothing is to be done here: no use in waiting for more.
+    fn leave_soon(&mut self, ctx: &mut Context<Self>) {
+        let now = self.house.now().at;
+        self.busy_at = now.checked_sub(self.house.config.user_idle).unwrap_or(now);
+        self.arm(ctx);
+    }
+
+    /// Leaves when it was told to and no commit is under way.
+    fn leave_if_done(&mut self, ctx: &mut Context<Self>) {
+        if !self.leaving || matches!(&self.state, State::Here(here) if here.writes > 0) {
+            return;
+        }
+        if let Some(lifeline) = self.lifeline.take() {
+            lifeline.leave();
+        }
+        ctx.stop();
     }
 
     fn here(&mut self) -> Option<&mut Here> {
         match &mut self.state {
             State::Here(here) => Some(here),
-            State::Loading(_) => None,
+            State::Loading(_) | State::Elsewhere(_) | State::Failed => None,
         }
     }
 
@@ -231,15 +272,21 @@ impl UserActor {
         match offer {
             Offer::Register(answer) => self.register(answer, now, ctx),
             Offer::Page { sender, answer } => self.page(sender, answer, now, ctx),
-            Offer::Undelivered { answer, status } => self.undelivered(answer, status, now, ctx),
+            Offer::Undelivered { sender, answer, status } => self.undelivered(&sender, answer, status, now, ctx),
             Offer::TookAfterAll { slot } => self.took_after_all(slot, now, ctx),
             Offer::Outcome { token, status, response } => self.outcome(token, status, response, now, ctx),
             Offer::Notice(entry) => self.notice(*entry, now, ctx),
-            // The row is published; a login of somebody else's was handed on when the state was read.
-            Offer::Missing { answer } => turn::fill_later(|turn| router::again(&self.house, turn, answer, now)),
+            // A login of somebody else's was handed on when the state was read.
+            Offer::Missing { answer } => {
+                if self.house.reach.get(&self.aor).is_none() {
+                    self.publish(); // swept with its last binding, or taken away when the account was changed
+                }
+                turn::fill_later(|turn| router::again(&self.house, turn, answer, now));
+            }
             Offer::Active => self.mailbox_input(im::deferred::Input::UserActive, now, ctx),
             Offer::AccountChanged => self.reload(ctx),
             Offer::Expired(letter) => self.expired(&letter, now, ctx),
+            Offer::Whereabouts { session } => self.whereabouts(session, now),
             #[expect(clippy::panic, reason = "it is what the operator's test asks for")]
             Offer::Panic => panic!("told to fall"),
         }
@@ -248,64 +295,88 @@ impl UserActor {
     /// The account was changed by an operator: what it says is true from now on.
     fn reload(&mut self, ctx: &mut Context<Self>) {
         let reading = self.house.store.account(&self.aor);
-        if let Some(here) = self.here() {
-            here.writes += 1;
-        }
+        self.under_way();
         ctx.spawn(reading.into_actor(self).map(|account, this, ctx| {
-            let Some(here) = this.here() else { return };
-            here.writes -= 1;
             match account {
-                Ok(account) => {
-                    let was = std::mem::replace(&mut here.account, account);
-                    if here.account.is_none() {
-                        (here.bindings, here.durable) = (Vec::new(), Vec::new());
-                        if let Some(was) = was {
-                            this.house.reach.remove(&was.aor);
-                        }
-                        let now = this.house.now();
-                        this.settle_bound(now, ctx);
-                    }
-                    this.publish();
-                }
+                Ok(account) => this.reloaded(account, ctx),
                 Err(error) => tracing::warn!(%error, "Changed account could not be read"),
             }
-            this.arm(ctx);
+            this.done(ctx);
         }));
     }
 
-    /// One timer for all that is waited for: tries, letters, and the end of idleness.
+    fn reloaded(&mut self, account: Option<Account>, ctx: &mut Context<Self>) {
+        let (house, aor) = (self.house.clone(), self.aor.clone());
+        let Some(here) = self.here() else { return };
+        if let Some(account) = account.filter(|account| account.aor == aor) {
+            here.account = Some(account);
+            return self.publish();
+        }
+        // Letters, bindings and messages under way went with the account; commits still end.
+        let (writes, registers) = (here.writes, here.registers);
+        let nothing = im::deferred::Tally::default();
+        *here = Here { writes, registers, ..Here::new(&house, None, Vec::new(), nothing) };
+        house.reach.remove(&aor);
+        self.leave_soon(ctx);
+    }
+
+    /// One more question to the store whose answer is to be waited for.
+    fn under_way(&mut self) {
+        if let Some(here) = self.here() {
+            here.writes += 1;
+        }
+    }
+
+    /// One of them was answered.
+    fn done(&mut self, ctx: &mut Context<Self>) {
+        if let Some(here) = self.here() {
+            here.writes = here.writes.saturating_sub(1);
+        }
+        self.leave_if_done(ctx);
+        self.arm(ctx);
+    }
+
+    /// One timer for all that is waited for: tries, letters, bindings, and the end of idleness.
     fn arm(&mut self, ctx: &mut Context<Self>) {
-        let now = self.house.now().at;
+        let now = self.house.now();
         let idle_at = self.busy_at + self.house.config.user_idle;
         let next = match &self.state {
-            State::Loading(_) => idle_at,
+            State::Loading(_) | State::Elsewhere(_) | State::Failed => idle_at,
             State::Here(here) => {
                 let tries = here.tries.values().filter_map(|each| each.delivery.poll_timeout());
                 let late = here.late.front().map(|late| late.until);
-                tries.chain(here.mailbox.poll_timeout()).chain(late).chain([idle_at]).min().unwrap_or(idle_at)
+                let waits = [here.mailbox.poll_timeout(), late, here.binding_ends(now), Some(idle_at)];
+                tries.chain(waits.into_iter().flatten()).min().unwrap_or(idle_at)
             }
         };
         if let Some((at, handle)) = self.timer {
             // One that rings too early only looks and is set again: a busy user does not move its timer.
-            if at <= next && at > now {
+            if at <= next && at > now.at {
                 return;
             }
             ctx.cancel_future(handle);
         }
-        let wait = next.saturating_duration_since(now).max(Duration::from_millis(1));
+        let wait = next.saturating_duration_since(now.at).max(Duration::from_millis(1));
         let handle = ctx.run_later(wait, |this, ctx| {
             this.timer = None;
             this.rang(ctx);
         });
-        self.timer = Some((now + wait, handle));
+        self.timer = Some((now.at + wait, handle));
     }
 
     fn rang(&mut self, ctx: &mut Context<Self>) {
-        let now = self.house.now();
+        let (began, now) = (Instant::now(), self.house.now());
+        if !self.nursery.connected() {
+            return ctx.stop(); // its nursery fell: another actor of this user's may live by now
+        }
         let due = |each: &Try| each.delivery.poll_timeout().is_some_and(|at| at <= now.at);
         let Some(here) = self.here() else { return self.ask_to_leave(ctx) };
         while here.late.pop_front_if(|late| late.until <= now.at).is_some() {}
         let due: Vec<u32> = here.tries.iter().filter(|(_, each)| due(each)).map(|(number, _)| *number).collect();
+        if here.bound && here.im_bindings(now).is_empty() {
+            self.settle_bound(now, ctx);
+            self.publish();
+        }
         for number in due {
             if let Some(each) = self.here().and_then(|here| here.tries.get_mut(&number)) {
                 each.delivery.handle_timeout(now);
@@ -319,21 +390,59 @@ impl UserActor {
             self.drain_mailbox(now, ctx);
         }
         self.ask_to_leave(ctx);
+        self.node.turn_took(began.elapsed());
     }
 
     /// With nothing to do for long enough, asks the nursery to leave; asks again while it is refused.
     fn ask_to_leave(&mut self, ctx: &mut Context<Self>) {
         let quiet = match &self.state {
-            // Reading failed, or another actor is the owner.
-            State::Loading(waiting) => waiting.is_empty(),
+            State::Loading(_) => false,
+            State::Elsewhere(_) | State::Failed => true,
             State::Here(here) => !here.is_trying() && here.writes == 0 && here.mailbox.is_idle() && here.late.is_empty(),
         };
         let now = self.house.now().at;
         let idle = now.saturating_duration_since(self.busy_at) >= self.house.config.user_idle;
-        if quiet && idle {
-            let _ = self.nursery.try_send(MayLeave { child: self.child, handled: self.handled });
+        if idle {
+            if quiet {
+                let _ = self.nursery.try_send(MayLeave { child: self.child, handled: self.handled });
+            }
+            // Asked again after as long, whether it may not leave or has letters that wait for their next try.
             self.busy_at = now;
         }
         self.arm(ctx);
+    }
+}
+
+/// What a commit said in time; else the commit itself, whose outcome nobody knows yet (decisions D22).
+async fn in_time<T>(mut commit: Ask<T>) -> Result<Result<T, StoreError>, Ask<T>> {
+    let outcome = tokio::time::timeout(COMMIT_TIME_MAX, &mut commit).await;
+    outcome.map_err(|_| commit)
+}
+
+impl Here {
+    fn new(house: &House, account: Option<Account>, durable: Vec<Binding>, tally: im::deferred::Tally) -> Self {
+        let (letters_max, bytes_max) = (house.config.letters_per_user, house.config.letter_bytes_per_user);
+        Self {
+            account,
+            bindings: durable.clone(),
+            durable,
+            mailbox: Mailbox::new(im::deferred::Quota { letters_max, bytes_max }, tally),
+            bound: false,
+            queued: false,
+            letters: HashMap::new(),
+            unread: Vec::new(),
+            tries: HashMap::new(),
+            next_try: 0,
+            writes: 0,
+            registers: (0, 0),
+            late: VecDeque::new(),
+        }
+    }
+
+    /// When the last contact that letters can go to is over.
+    fn binding_ends(&self, now: Now) -> Option<Instant> {
+        let last = self.im_bindings(now).iter().map(|binding| binding.expires_unix_s).max()?;
+        let left_ms = last.saturating_mul(1_000).saturating_sub(now.unix_ms);
+        now.at.checked_add(Duration::from_millis(left_ms)).filter(|_| self.bound)
     }
 }

@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use actix::{Actor, Context, Handler};
 use actors::house::House;
-use actors::message::Dial;
-use actors::outbox::Outbox;
-use actors::turn;
+use actors::message::{Dial, DialLeg};
 use base::limits::DIAL_TIME_MAX;
 use tokio::net::TcpStream;
 
 use crate::config::Config;
 use crate::gate::Gate;
-use crate::sip_stream;
+use crate::msrp_stream;
+use crate::sip_stream::{self, Way};
+use crate::writer::TcpWriter;
 
 /// Requests that may wait for it; then the connection counts as unreachable.
 const MAILBOX: usize = 4_096;
@@ -49,29 +49,25 @@ impl Handler<Dial> for Dialer {
         let (house, gate, config, time) = (self.house.clone(), self.gate.clone(), self.config.clone(), self.time);
         actix_rt::spawn(async move {
             let Dial { peer, outbox } = dial;
-            let Some(pass) = gate.enter(peer.ip()) else { return give_up(&house, &outbox) };
-            let Ok(Ok(stream)) = tokio::time::timeout(time, TcpStream::connect(peer)).await else {
-                return give_up(&house, &outbox);
-            };
+            // Dropped at any point, it tells those who wait.
+            let way = Way::new(house, outbox.clone());
+            let Some(pass) = gate.enter(peer.ip()) else { return };
+            let Ok(Ok(stream)) = tokio::time::timeout(time, TcpStream::connect(peer)).await else { return };
             let _ = stream.set_nodelay(true);
             let (read, write) = stream.into_split();
             let write = Arc::new(write);
-            if sip_stream::lend(&outbox, &write).is_err() {
-                return give_up(&house, &outbox);
-            }
-            sip_stream::run(read, write, peer, outbox, house, gate, &config).await;
+            outbox.connect(Box::new(TcpWriter(write.clone())));
+            sip_stream::run(read, write, peer, way, gate, &config).await;
             drop(pass);
         });
     }
 }
 
-fn give_up(house: &Arc<House>, outbox: &Outbox) {
-    house.flows.remove(outbox.id());
-    let awaited = outbox.abandon();
-    turn::fill(|turn| {
-        for slot in awaited {
-            house.transactions.unreachable(turn, slot);
-        }
-    });
-    turn::flush();
+impl Handler<DialLeg> for Dialer {
+    type Result = ();
+
+    fn handle(&mut self, dial: DialLeg, _: &mut Self::Context) {
+        let (house, gate, config) = (self.house.clone(), self.gate.clone(), self.config.clone());
+        actix_rt::spawn(msrp_stream::open(dial.opened, dial.outbox, self.time, house, gate, config));
+    }
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
 use actors::house::House;
 use actors::node::Node;
-use actors::supervise::{Child, Leave, Lifeline};
+use actors::supervise::{Child, Fall, Handle, Leave, Lifeline};
 use actors::turn;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
@@ -21,7 +21,7 @@ use tokio::net::TcpListener;
 use crate::config::Config;
 use crate::error::NetError;
 use crate::gate::Gate;
-use crate::{sip_stream, sip_udp};
+use crate::{msrp_stream, sip_stream, sip_udp};
 
 /// What the kernel may hold for a UDP socket in each direction: bursts of thousands of datagrams.
 const SOCKET_BUFFER_BYTES: usize = 8 << 20;
@@ -35,24 +35,27 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub struct Doors {
     udp: Vec<Vec<StdSocket>>,
     tcp: Vec<Vec<StdListener>>,
+    msrp: Vec<Vec<StdListener>>,
 }
 
 impl Doors {
     /// Binds every address once a shard. The first that cannot be bound is the error.
     pub fn bind(config: &Config, shards: usize) -> Result<Self, NetError> {
         let bind = |transport, address, kind, protocol| {
-            (0..shards.max(1)).map(move |_| {
-                listen(address, kind, protocol).map_err(|source| NetError::Listen { transport, address, source })
-            })
+            bind_all(address, kind, protocol, shards.max(1)).map_err(|source| NetError::Listen { transport, address, source })
         };
-        let mut doors = Self { udp: Vec::new(), tcp: Vec::new() };
+        let mut doors = Self { udp: Vec::new(), tcp: Vec::new(), msrp: Vec::new() };
         for address in &config.udp {
-            let sockets = bind("UDP", *address, Type::DGRAM, Protocol::UDP);
-            doors.udp.push(sockets.map(|socket| socket.map(StdSocket::from)).collect::<Result<_, _>>()?);
+            let sockets = bind("UDP", *address, Type::DGRAM, Protocol::UDP)?;
+            doors.udp.push(sockets.into_iter().map(StdSocket::from).collect());
         }
         for address in &config.tcp {
-            let sockets = bind("TCP", *address, Type::STREAM, Protocol::TCP);
-            doors.tcp.push(sockets.map(|socket| socket.map(StdListener::from)).collect::<Result<_, _>>()?);
+            let sockets = bind("TCP", *address, Type::STREAM, Protocol::TCP)?;
+            doors.tcp.push(sockets.into_iter().map(StdListener::from).collect());
+        }
+        for address in &config.msrp {
+            let sockets = bind("MSRP", *address, Type::STREAM, Protocol::TCP)?;
+            doors.msrp.push(sockets.into_iter().map(StdListener::from).collect());
         }
         Ok(doors)
     }
@@ -65,6 +68,11 @@ impl Doors {
     /// The addresses that connections come to.
     pub fn tcp_addresses(&self) -> Vec<SocketAddr> {
         self.tcp.iter().filter_map(|listeners| listeners.first()?.local_addr().ok()).collect()
+    }
+
+    /// The addresses that MSRP connections come to.
+    pub fn msrp_addresses(&self) -> Vec<SocketAddr> {
+        self.msrp.iter().filter_map(|listeners| listeners.first()?.local_addr().ok()).collect()
     }
 
     /// The sockets that a shard sends by: to be lent to its turn, on its thread.
@@ -93,23 +101,24 @@ impl Doors {
                         door: Some(Door::Udp(socket, number, house)),
                         lifeline: Some(lifeline),
                     });
-                    Some(listener.recipient())
+                    Some(Handle::to(listener))
                 };
                 children.push(Child::new(Node::new(name, "listener", 0), start));
             }
         }
-        for listeners in self.tcp {
+        let streams = self.tcp.into_iter().map(|each| ("tcp", Speaks::Sip, each));
+        for (word, speaks, listeners) in streams.chain(self.msrp.into_iter().map(|each| ("msrp", Speaks::Msrp, each))) {
             for (shard, listener) in listeners.into_iter().enumerate() {
-                let name = format!("tcp {} #{shard}", local(listener.local_addr()));
+                let name = format!("{word} {} #{shard}", local(listener.local_addr()));
                 let arbiter = arbiters[shard % arbiters.len()].clone();
                 let (house, gate, config) = (house.clone(), gate.clone(), config.clone());
                 let start = move |lifeline: Lifeline| {
-                    let door = Door::Tcp(listener.try_clone().ok()?, house.clone(), gate.clone(), config.clone());
+                    let door = Door::Tcp(listener.try_clone().ok()?, speaks, house.clone(), gate.clone(), config.clone());
                     let listener = Listener::start_in_arbiter(&arbiter, move |_| Listener {
                         door: Some(door),
                         lifeline: Some(lifeline),
                     });
-                    Some(listener.recipient())
+                    Some(Handle::to(listener))
                 };
                 children.push(Child::new(Node::new(name, "listener", 0), start));
             }
@@ -122,30 +131,54 @@ fn local(address: io::Result<SocketAddr>) -> String {
     address.map_or_else(|_| "?".into(), |address| address.to_string())
 }
 
-fn listen(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
+/// So many sockets at one address; port 0 is the same free port for all.
+fn bind_all(mut address: SocketAddr, kind: Type, protocol: Protocol, count: usize) -> io::Result<Vec<Socket>> {
+    // `SO_REUSEPORT` would share the port with another server without a word: who is there first is asked without it.
+    if address.port() != 0 {
+        bind_one(address, kind, protocol, false)?;
+    }
+    let mut sockets = Vec::with_capacity(count);
+    for _ in 0..count {
+        let socket = bind_one(address, kind, protocol, true)?;
+        if let Some(bound) = socket.local_addr()?.as_socket() {
+            address = bound;
+        }
+        if kind == Type::STREAM {
+            socket.listen(BACKLOG)?;
+        }
+        sockets.push(socket);
+    }
+    Ok(sockets)
+}
+
+fn bind_one(address: SocketAddr, kind: Type, protocol: Protocol, shared: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
-    socket.set_reuse_port(true)?;
+    socket.set_reuse_port(shared)?;
     if kind == Type::STREAM {
         socket.set_reuse_address(true)?;
-    } else {
+    } else if shared {
         // The system may grant less; that is no fault.
         let _ = socket.set_recv_buffer_size(SOCKET_BUFFER_BYTES);
         let _ = socket.set_send_buffer_size(SOCKET_BUFFER_BYTES);
     }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    if kind == Type::STREAM {
-        socket.listen(BACKLOG)?;
-    }
     Ok(socket)
 }
 
 enum Door {
     Udp(StdSocket, u8, Arc<House>),
-    Tcp(StdListener, Arc<House>, Arc<Gate>, Arc<Config>),
+    Tcp(StdListener, Speaks, Arc<House>, Arc<Gate>, Arc<Config>),
+}
+
+/// What is spoken over a listener's connections.
+#[derive(Clone, Copy)]
+enum Speaks {
+    Sip,
+    Msrp,
 }
 
 /// One socket that listens, alive. Leaves when told; falls when its socket fails or its task panics.
@@ -162,7 +195,7 @@ impl Actor for Listener {
         let task = async move {
             match door {
                 Door::Udp(socket, number, house) => sip_udp::serve(socket, number, house).await,
-                Door::Tcp(listener, house, gate, config) => accept(listener, house, gate, config).await,
+                Door::Tcp(listener, speaks, house, gate, config) => accept(listener, speaks, house, gate, config).await,
             }
         };
         ctx.spawn(task.into_actor(self).map(|outcome, _, ctx| {
@@ -185,14 +218,25 @@ impl Handler<Leave> for Listener {
     }
 }
 
-async fn accept(listener: StdListener, house: Arc<House>, gate: Arc<Gate>, config: Arc<Config>) -> io::Result<()> {
+impl Handler<Fall> for Listener {
+    type Result = ();
+
+    fn handle(&mut self, fall: Fall, _: &mut Self::Context) {
+        fall.now();
+    }
+}
+
+async fn accept(listener: StdListener, speaks: Speaks, house: Arc<House>, gate: Arc<Gate>, config: Arc<Config>) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => match gate.enter(peer.ip()) {
                 Some(pass) => {
                     let (house, gate, config) = (house.clone(), gate.clone(), config.clone());
-                    actix_rt::spawn(sip_stream::serve(stream, peer, house, gate, pass, config));
+                    match speaks {
+                        Speaks::Sip => actix_rt::spawn(sip_stream::serve(stream, peer, house, gate, pass, config)),
+                        Speaks::Msrp => actix_rt::spawn(msrp_stream::serve(stream, house, gate, pass, config)),
+                    };
                 }
                 None => drop(stream),
             },

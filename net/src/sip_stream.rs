@@ -3,10 +3,9 @@
 //!
 //! Reading goes into the shard's buffer; only what is not whole yet stays with the connection. A peer that sends a head
 //! without end, nothing whole, or nothing at all is cut off by the limits of [`Config`]. A peer whose answers pile up is
-//! not read until they have left.
+//! not read until they have left, and cut off when it takes none of them for as long as it may be silent.
 
 use std::cell::RefCell;
-use std::io;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -18,9 +17,10 @@ use std::time::{Duration, Instant};
 use actors::hop::Hop;
 use actors::house::House;
 use actors::metrics::Count;
-use actors::outbox::{Outbox, Writer as _};
+use actors::outbox::Outbox;
 use actors::router;
-use actors::turn;
+use actors::turn::{self, Turn};
+use base::Now;
 use base::limits::{OUTBOX_BYTES_MAX, SIP_MESSAGE_BYTES_MAX};
 use sip::{Layout, Progress, Step};
 use tokio::io::{AsyncRead, ReadBuf};
@@ -42,17 +42,42 @@ thread_local! {
     static LAYOUT: RefCell<Box<Layout>> = RefCell::default();
 }
 
-/// A connection's way through the house.
-pub struct Connection {
+/// A connection's way out, as long as it stands. Dropped, however its task ended: what waited for answers over it learns
+/// so now, and nothing of it stays in the tables.
+pub struct Way {
     house: Arc<House>,
-    gate: Arc<Gate>,
     outbox: Arc<Outbox>,
+}
+
+impl Way {
+    /// Over an outbox that stands among the flows.
+    pub fn new(house: Arc<House>, outbox: Arc<Outbox>) -> Self {
+        Self { house, outbox }
+    }
+}
+
+impl Drop for Way {
+    fn drop(&mut self) {
+        self.house.flows.remove(self.outbox.id());
+        let awaited = self.outbox.abandon();
+        if !awaited.is_empty() {
+            turn::fill(|turn| awaited.into_iter().for_each(|slot| self.house.transactions.unreachable(turn, slot)));
+            turn::flush();
+        }
+    }
+}
+
+/// A connection's way through the house.
+struct Connection {
+    way: Way,
     hop: Hop,
     held: Vec<u8>,
     progress: Progress,
     /// When the unfinished message began, or the connection, where nothing whole has come yet.
     began: Instant,
     heard: Instant,
+    /// When the peer last took something of what waits for it.
+    took: Instant,
     is_proven: bool,
     times: (Duration, Duration, Duration),
 }
@@ -68,43 +93,40 @@ pub async fn serve(stream: TcpStream, peer: SocketAddr, house: Arc<House>, gate:
     let (read, write) = stream.into_split();
     let write = Arc::new(write);
     let outbox = house.flows.open(Some(Box::new(TcpWriter(write.clone()))));
-    run(read, write, peer, outbox, house, gate, &config).await;
+    run(read, write, peer, Way::new(house, outbox), gate, &config).await;
     drop(pass);
 }
 
-/// Serves a connection over its outbox, until it ends; then everything that waited for it learns so.
+/// Serves a connection over its outbox, until it ends.
 pub async fn run(
     read: OwnedReadHalf,
     write: Arc<OwnedWriteHalf>,
     peer: SocketAddr,
-    outbox: Arc<Outbox>,
-    house: Arc<House>,
+    way: Way,
     gate: Arc<Gate>,
     config: &Config,
 ) {
     let now = Instant::now();
     let mut connection = Connection {
-        hop: Hop::stream(outbox.id(), peer),
-        house,
-        gate,
-        outbox,
+        hop: Hop::stream(way.outbox.id(), peer),
+        way,
         held: Vec::new(),
         progress: Progress::default(),
         began: now,
         heard: now,
+        took: now,
         is_proven: false,
         times: (config.head_time, config.silent_time, config.idle_time),
     };
     if let End::CutOff = connection.serve(read, &write).await {
-        connection.gate.cut_off.fetch_add(1, Ordering::Relaxed);
+        gate.cut_off.fetch_add(1, Ordering::Relaxed);
     }
-    connection.end();
 }
 
 impl Connection {
     async fn serve(&mut self, mut read: OwnedReadHalf, write: &OwnedWriteHalf) -> End {
-        let outbox = self.outbox.clone();
-        let mut timer = std::pin::pin!(sleep_until(self.deadline().into()));
+        let outbox = self.way.outbox.clone();
+        let mut timer = std::pin::pin!(sleep_until(self.deadline(false).into()));
         let mut blocked = false;
         loop {
             let may_read = outbox.waiting() < BACKLOG_BYTES;
@@ -114,12 +136,18 @@ impl Connection {
                     if outbox.is_closed() {
                         return End::Closed;
                     }
-                    blocked = outbox.waiting() > 0;
+                    if !blocked {
+                        (blocked, self.took) = (outbox.waiting() > 0, Instant::now());
+                    }
                 }
                 ready = write.writable(), if blocked => {
+                    let before = outbox.waiting();
                     match ready.and_then(|()| outbox.flush()) {
                         Ok(done) => blocked = !done,
                         Err(_) => return End::Closed,
+                    }
+                    if outbox.waiting() < before {
+                        self.took = Instant::now();
                     }
                 }
                 step = std::future::poll_fn(|cx| self.poll_turn(&mut read, cx)), if may_read => {
@@ -133,24 +161,24 @@ impl Connection {
                     }
                 }
                 () = timer.as_mut() => {
-                    if self.deadline() <= Instant::now() {
+                    if self.deadline(blocked) <= Instant::now() {
                         return End::CutOff;
                     }
                 }
             }
-            rearm(&mut timer, self.deadline());
+            rearm(&mut timer, self.deadline(blocked));
         }
     }
 
-    /// When this connection has been patient enough.
-    fn deadline(&self) -> Instant {
+    /// When this connection has been patient enough. `blocked`: something waits for the peer to take it.
+    fn deadline(&self, blocked: bool) -> Instant {
         let (head, silent, idle) = self.times;
-        match (self.held.is_empty(), self.is_proven) {
-            (false, true) => self.began + head,
-            (false, false) => self.began + head.max(Duration::from_secs(1)),
+        let reading = match (self.held.is_empty(), self.is_proven) {
+            (false, _) => self.began + head,
             (true, false) => self.began + silent,
             (true, true) => self.heard + idle,
-        }
+        };
+        if blocked { reading.min(self.took + silent) } else { reading }
     }
 
     /// Reads once and handles what is whole. `Ok(false)`: the peer has closed. `Err`: it must be cut off.
@@ -195,35 +223,18 @@ impl Connection {
 
     /// Handles every whole message at the beginning of `bytes`; how much they were.
     fn cut(&mut self, bytes: &[u8]) -> Result<usize, ()> {
-        let (mut used, now) = (0, self.house.now());
+        let (mut used, now) = (0, self.way.house.now());
         LAYOUT.with_borrow_mut(|layout| {
             turn::fill(|turn| {
                 while used < bytes.len() {
-                    let rest = &bytes[used..];
-                    match sip::parse_stream(rest, &mut self.progress, layout) {
-                        Ok(Step::More) => break,
-                        Ok(Step::Skip { used: count }) => used += count,
-                        Ok(Step::Ping { used: count }) => {
-                            // RFC 5626 §4.4.1: a double CRLF is answered by a single one.
-                            used += count;
-                            self.is_proven = true;
-                            let start = turn.arena.len();
-                            turn.arena.extend_from_slice(b"\r\n");
-                            turn.send(&self.house.flows, self.hop, start);
-                        }
-                        Ok(Step::Message { used: count }) => {
-                            let message = layout.view(&rest[..count]);
-                            let decide = || router::message(&self.house, turn, message, self.hop, now);
-                            if catch_unwind(AssertUnwindSafe(decide)).is_err() {
-                                turn.counts.add(Count::Panics);
-                            }
-                            used += count;
-                            self.is_proven = true;
-                        }
-                        Err(error) => {
-                            router::malformed(&self.house, turn, layout.view(rest), &error, self.hop, now);
-                            return Err(());
-                        }
+                    let step = catch_unwind(AssertUnwindSafe(|| self.step(turn, layout, &bytes[used..], now)));
+                    match step.unwrap_or_else(|_| {
+                        // What fell must not be met again: nobody knows where the next message begins.
+                        turn.counts.add(Count::Panics);
+                        Err(())
+                    })? {
+                        0 => break,
+                        count => used += count,
                     }
                 }
                 Ok(used)
@@ -231,17 +242,33 @@ impl Connection {
         })
     }
 
-    /// The connection is gone: what waited for answers over it learns so now.
-    fn end(&self) {
-        self.house.flows.remove(self.outbox.id());
-        let awaited = self.outbox.abandon();
-        if !awaited.is_empty() {
-            turn::fill(|turn| {
-                for slot in awaited {
-                    self.house.transactions.unreachable(turn, slot);
+    /// One message or ping; how long it was, 0 when it is not whole.
+    fn step(&mut self, turn: &mut Turn, layout: &mut Layout, rest: &[u8], now: Now) -> Result<usize, ()> {
+        let house = &self.way.house;
+        match sip::parse_stream(rest, &mut self.progress, layout) {
+            Ok(Step::More) => Ok(0),
+            Ok(Step::Skip { used }) => Ok(used),
+            Ok(Step::Ping { used }) => {
+                // RFC 5626 §4.4.1: a double CRLF is answered by a single one.
+                self.is_proven = true;
+                let start = turn.arena.len();
+                turn.arena.extend_from_slice(b"\r\n");
+                turn.send(&house.flows, self.hop, start);
+                Ok(used)
+            }
+            Ok(Step::Message { used }) => {
+                self.is_proven = true;
+                let message = layout.view(&rest[..used]);
+                let decide = || router::message(house, turn, message, self.hop, now);
+                if catch_unwind(AssertUnwindSafe(decide)).is_err() {
+                    turn.counts.add(Count::Panics);
                 }
-            });
-            turn::flush();
+                Ok(used)
+            }
+            Err(error) => {
+                router::malformed(house, turn, layout.view(rest), &error, self.hop, now);
+                Err(())
+            }
         }
     }
 }
@@ -252,12 +279,4 @@ fn rearm(timer: &mut Pin<&mut Sleep>, deadline: Instant) {
     if timer.is_elapsed() || deadline < timer.deadline() {
         timer.as_mut().reset(deadline);
     }
-}
-
-/// Lends a connection that we opened to its outbox: what waited leaves first.
-pub fn lend(outbox: &Outbox, write: &Arc<OwnedWriteHalf>) -> io::Result<()> {
-    let mut writer = TcpWriter(write.clone());
-    let _ = writer.try_write_vectored(&[]);
-    outbox.connect(Box::new(writer));
-    outbox.flush().map(drop)
 }

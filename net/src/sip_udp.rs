@@ -4,8 +4,9 @@
 
 #![allow(unsafe_code)] // decisions D25: recvmmsg and sendmmsg have no safe face; each block says why it is sound
 
+use std::cell::RefCell;
 use std::io;
-use std::mem::{MaybeUninit, zeroed};
+use std::mem::zeroed;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket as StdSocket};
 use std::os::fd::{AsRawFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -61,54 +62,57 @@ pub async fn serve(socket: StdSocket, listener: u8, house: Arc<House>) -> io::Re
     }
 }
 
-/// Room for one batch of datagrams, and the lists that the kernel wants.
+/// Room for one batch of datagrams, and the lists that the kernel wants: made once, because writing them costs more than
+/// the call for a single datagram saves.
 struct Batch {
     buffers: Vec<u8>,
-    names: Vec<libc::sockaddr_storage>,
-    lengths: [usize; DATAGRAM_BATCH],
+    names: Box<[libc::sockaddr_storage]>,
+    _slices: Box<[libc::iovec]>,
+    headers: Box<[libc::mmsghdr]>,
 }
 
 impl Batch {
     fn new() -> Self {
-        Self {
-            // Pages that no datagram touches take no memory.
-            buffers: vec![0; DATAGRAM_BATCH * DATAGRAM_BYTES_MAX],
-            // SAFETY: sockaddr_storage is plain old data, for which all zeros is a value.
-            names: vec![unsafe { zeroed() }; DATAGRAM_BATCH],
-            lengths: [0; DATAGRAM_BATCH],
+        // Pages that no datagram touches take no memory.
+        let mut buffers = vec![0u8; DATAGRAM_BATCH * DATAGRAM_BYTES_MAX];
+        // SAFETY: sockaddr_storage and mmsghdr are plain old data, for which all zeros is a value (no names, no slices).
+        let (name, header): (libc::sockaddr_storage, libc::mmsghdr) = unsafe { (zeroed(), zeroed()) };
+        let mut names = vec![name; DATAGRAM_BATCH].into_boxed_slice();
+        let slices = buffers.chunks_exact_mut(DATAGRAM_BYTES_MAX);
+        let mut slices: Box<[libc::iovec]> = slices
+            .map(|buffer| libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: DATAGRAM_BYTES_MAX })
+            .collect();
+        let mut headers = vec![header; DATAGRAM_BATCH].into_boxed_slice();
+        for ((header, slice), name) in headers.iter_mut().zip(&mut slices).zip(&mut names) {
+            header.msg_hdr.msg_iov = slice;
+            header.msg_hdr.msg_iovlen = 1;
+            header.msg_hdr.msg_name = (&raw mut *name).cast();
+            header.msg_hdr.msg_namelen = NAME_BYTES;
         }
+        Self { buffers, names, _slices: slices, headers }
     }
 
     /// How many datagrams came; at most [`DATAGRAM_BATCH`].
     fn receive(&mut self, fd: RawFd) -> io::Result<usize> {
-        let mut slices: [MaybeUninit<libc::iovec>; DATAGRAM_BATCH] = [const { MaybeUninit::uninit() }; DATAGRAM_BATCH];
-        // SAFETY: mmsghdr is plain old data, for which all zeros is a value (no names, no slices).
-        let mut headers: [libc::mmsghdr; DATAGRAM_BATCH] = unsafe { zeroed() };
-        for (n, (header, slice)) in headers.iter_mut().zip(&mut slices).enumerate() {
-            let base = self.buffers[n * DATAGRAM_BYTES_MAX..].as_mut_ptr().cast();
-            let slice = slice.write(libc::iovec { iov_base: base, iov_len: DATAGRAM_BYTES_MAX });
-            header.msg_hdr.msg_iov = slice;
-            header.msg_hdr.msg_iovlen = 1;
-            header.msg_hdr.msg_name = (&raw mut self.names[n]).cast();
-            header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
-        }
         // SAFETY: every header points at one slice of its own, every slice at DATAGRAM_BYTES_MAX octets of `buffers`, every
-        // name at room for any address; all outlive the call, and nothing else refers to them while it runs.
+        // name at room for any address. All live on the heap in boxes of this struct, which are never grown or replaced,
+        // and nothing refers to what they point at while the call runs: `datagram` borrows the struct shared.
         let count = unsafe {
-            libc::recvmmsg(fd, headers.as_mut_ptr(), DATAGRAM_BATCH as u32, libc::MSG_DONTWAIT, std::ptr::null_mut())
+            libc::recvmmsg(fd, self.headers.as_mut_ptr(), DATAGRAM_BATCH as u32, libc::MSG_DONTWAIT, std::ptr::null_mut())
         };
         let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
-        for (length, header) in self.lengths.iter_mut().zip(&headers[..count]) {
-            *length = header.msg_len as usize;
-        }
+        // The kernel has written how long the names are.
+        self.headers[..count].iter_mut().for_each(|header| header.msg_hdr.msg_namelen = NAME_BYTES);
         Ok(count)
     }
 
     fn datagram(&self, n: usize) -> Option<(&[u8], SocketAddr)> {
-        let start = n * DATAGRAM_BYTES_MAX;
-        Some((&self.buffers[start..start + self.lengths[n]], address(&self.names[n])?))
+        let (start, length) = (n * DATAGRAM_BYTES_MAX, self.headers[n].msg_len as usize);
+        Some((&self.buffers[start..start + length.min(DATAGRAM_BYTES_MAX)], address(&self.names[n])?))
     }
 }
+
+const NAME_BYTES: libc::socklen_t = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
 
 fn address(name: &libc::sockaddr_storage) -> Option<SocketAddr> {
     match i32::from(name.ss_family) {
@@ -130,32 +134,52 @@ fn address(name: &libc::sockaddr_storage) -> Option<SocketAddr> {
 
 /// A shard's sockets for sending, one a listener: duplicates of those that it reads.
 pub struct Sink {
-    sockets: Vec<StdSocket>,
+    /// Each with whether it speaks IPv6.
+    sockets: Vec<(StdSocket, bool)>,
+    lists: RefCell<Lists>,
 }
+
+/// What the kernel wants for one batch that leaves; filled as far as the batch goes.
+struct Lists {
+    names: Box<[libc::sockaddr_storage]>,
+    slices: Box<[libc::iovec]>,
+    headers: Box<[libc::mmsghdr]>,
+}
+
+// SAFETY: the pointers in the lists are written before each call and not read after it, so that nothing of another thread
+// is ever looked at; the lists themselves are owned boxes.
+unsafe impl Send for Sink {}
 
 impl Sink {
     /// By listener number.
     pub fn new(sockets: Vec<StdSocket>) -> Self {
-        Self { sockets }
+        let is_v6 = |socket: &StdSocket| socket.local_addr().is_ok_and(|local| local.is_ipv6());
+        // SAFETY: both are plain old data, for which all zeros is a value.
+        let (name, header): (libc::sockaddr_storage, libc::mmsghdr) = unsafe { (zeroed(), zeroed()) };
+        let slice = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
+        let lists = Lists {
+            names: vec![name; DATAGRAM_BATCH].into(),
+            slices: vec![slice; DATAGRAM_BATCH].into(),
+            headers: vec![header; DATAGRAM_BATCH].into(),
+        };
+        let sockets = sockets.into_iter().map(|socket| (is_v6(&socket), socket)).map(|(v6, socket)| (socket, v6));
+        Self { sockets: sockets.collect(), lists: RefCell::new(lists) }
     }
 
-    fn send_by(&self, socket: &StdSocket, arena: &[u8], datagrams: &[Datagram]) -> u64 {
-        let is_v6 = socket.local_addr().is_ok_and(|local| local.is_ipv6());
-        // SAFETY: both are plain old data, for which all zeros is a value.
-        let (mut names, mut headers): ([libc::sockaddr_storage; DATAGRAM_BATCH], [libc::mmsghdr; DATAGRAM_BATCH]) =
-            unsafe { (zeroed(), zeroed()) };
-        let mut slices: [MaybeUninit<libc::iovec>; DATAGRAM_BATCH] = [const { MaybeUninit::uninit() }; DATAGRAM_BATCH];
-        for (n, datagram) in datagrams.iter().enumerate() {
+    /// At most [`DATAGRAM_BATCH`] of them; how many were lost.
+    fn send_by(&self, socket: &StdSocket, is_v6: bool, arena: &[u8], datagrams: &[Datagram]) -> u64 {
+        let mut lists = self.lists.borrow_mut();
+        let Lists { names, slices, headers } = &mut *lists;
+        let all = datagrams.len().min(DATAGRAM_BATCH);
+        for (n, datagram) in datagrams[..all].iter().enumerate() {
             let octets = &arena[datagram.range.clone()];
-            let slice =
-                slices[n].write(libc::iovec { iov_base: octets.as_ptr().cast_mut().cast(), iov_len: octets.len() });
-            headers[n].msg_hdr.msg_iov = slice;
+            slices[n] = libc::iovec { iov_base: octets.as_ptr().cast_mut().cast(), iov_len: octets.len() };
+            headers[n].msg_hdr.msg_iov = &raw mut slices[n];
             headers[n].msg_hdr.msg_iovlen = 1;
             headers[n].msg_hdr.msg_namelen = name_of(&mut names[n], datagram.peer, is_v6);
             headers[n].msg_hdr.msg_name = (&raw mut names[n]).cast();
         }
-        let (mut sent, all) = (0, datagrams.len());
-        let mut lost = 0;
+        let (mut sent, mut lost) = (0, (datagrams.len() - all) as u64);
         while sent < all {
             // SAFETY: headers[sent..all] were filled above: each points at one slice of its own and that at octets of the
             // arena, which sendmmsg only reads, and at a name of its own; all outlive the call.
@@ -188,7 +212,7 @@ impl DatagramSink for Sink {
             let same = rest.iter().take(DATAGRAM_BATCH).take_while(|each| each.listener == first.listener).count();
             let (now, later) = rest.split_at(same);
             lost += match self.sockets.get(usize::from(first.listener)) {
-                Some(socket) => self.send_by(socket, arena, now),
+                Some((socket, is_v6)) => self.send_by(socket, *is_v6, arena, now),
                 None => same as u64,
             };
             rest = later;
@@ -204,8 +228,9 @@ fn name_of(name: &mut libc::sockaddr_storage, peer: SocketAddr, is_v6: bool) -> 
     };
     match mapped {
         IpAddr::V4(ip) => {
-            // SAFETY: sockaddr_storage has room and alignment for any address; it was zeroed, and nothing else refers to it.
+            // SAFETY: sockaddr_storage has room and alignment for any address; it was zeroed or held another address, and nothing else refers to it.
             let name = unsafe { &mut *(&raw mut *name).cast::<libc::sockaddr_in>() };
+            name.sin_zero = [0; 8];
             name.sin_family = libc::AF_INET as libc::sa_family_t;
             name.sin_port = peer.port().to_be();
             name.sin_addr.s_addr = u32::from(ip).to_be();
@@ -217,6 +242,7 @@ fn name_of(name: &mut libc::sockaddr_storage, peer: SocketAddr, is_v6: bool) -> 
             name.sin6_family = libc::AF_INET6 as libc::sa_family_t;
             name.sin6_port = peer.port().to_be();
             name.sin6_addr.s6_addr = ip.octets();
+            (name.sin6_flowinfo, name.sin6_scope_id) = (0, 0);
             size_of::<libc::sockaddr_in6>() as libc::socklen_t
         }
     }

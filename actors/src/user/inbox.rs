@@ -2,19 +2,23 @@
 //! are told about it. The shell around [`im::Mailbox`].
 
 use actix::prelude::*;
+use base::limits::LETTERS_IN_HAND_MAX;
 use base::{Aor, Now};
 use bytes::Bytes;
 use im::delivery::{self, Fate, Parties};
-use im::deferred::{Head, Input, Output, Why};
+use im::deferred::{Head, Input, Outcome, Output, Why};
 use im::{Entry, EntryId};
 use storage::StoreError;
 use storage::spool::{Kept, Letter, MessageId};
 
-use super::{LATE, Late, UserActor};
+use super::{LATE, Late, UserActor, in_time};
 use crate::message::Offer;
 use crate::metrics::Count;
 use crate::transactions::{Answer, Slot};
 use crate::turn;
+
+/// Whole letters that are kept from being read again: those in hand, on their way and leaving.
+const IN_MEMORY: usize = 4 * LETTERS_IN_HAND_MAX;
 
 impl UserActor {
     /// Keeps a message; its sender hears 202 when it is durable. `tried`: a contact was tried just now. `slot`: the
@@ -44,10 +48,19 @@ impl UserActor {
             here.late.push_back(Late { slot, id: entry.id, kept: None, taken: false, until: now.at + LATE });
         }
         let letter = to_letter(&entry, &aor);
-        here.writes += 1;
         let keeping = store.keep_letter(&aor, &letter);
+        self.under_way();
         self.drain_mailbox(now, ctx);
-        ctx.spawn(keeping.into_actor(self).map(move |kept, this, ctx| this.kept(kept, entry, letter, answer, ctx)));
+        ctx.spawn(in_time(keeping).into_actor(self).map(move |kept, this, ctx| match kept {
+            Ok(kept) => this.kept(kept, entry, letter, answer, ctx),
+            Err(late) => {
+                let now = this.house.now();
+                if let Some(answer) = answer {
+                    turn::fill_later(|turn| answer.overloaded(turn, now));
+                }
+                ctx.spawn(late.into_actor(this).map(|kept, this, ctx| this.kept(kept, entry, letter, None, ctx)));
+            }
+        }));
     }
 
     fn kept(
@@ -61,12 +74,11 @@ impl UserActor {
         let now = self.house.now();
         let size = entry.size() as u64;
         let Some(here) = self.here() else { return };
-        here.writes -= 1;
         let input = match kept {
             Ok(Kept::New { arrival }) => {
                 let head = Head { arrival, id: entry.id, size, expires_unix_s: entry.expires_unix_s };
                 letter.arrival = arrival;
-                if here.letters.len() < base::limits::LETTERS_IN_HAND_MAX {
+                if here.letters.len() < IN_MEMORY {
                     here.letters.insert(arrival, letter);
                 }
                 turn::fill_later(|turn| {
@@ -103,7 +115,7 @@ impl UserActor {
         if let Some(head) = kept_head {
             self.late_kept(head, now, ctx);
         }
-        self.arm(ctx);
+        self.done(ctx);
     }
 
     /// A stored message's first receiver may have answered while it was being written.
@@ -129,9 +141,17 @@ impl UserActor {
     /// The store's sweep found a letter whose time is over.
     pub(super) fn expired(&mut self, letter: &Letter, now: Now, ctx: &mut Context<Self>) {
         let Some(here) = self.here() else { return };
-        let head = head_of(letter);
-        here.letters.insert(letter.arrival, letter.clone());
+        let (head, arrival) = (head_of(letter), letter.arrival);
+        if let Some(at) = here.unread.iter().position(|each| *each == arrival) {
+            here.unread.swap_remove(at);
+            return self.remove(head, Some(letter.clone()), ctx);
+        }
+        let is_new = here.letters.insert(arrival, letter.clone()).is_none();
         self.mailbox_input(Input::Expired(head), now, ctx);
+        // Given up, it has been taken out; else it has left before.
+        if is_new && let Some(here) = self.here() {
+            here.letters.remove(&arrival);
+        }
     }
 
     pub(super) fn mailbox_input(&mut self, input: Input, now: Now, ctx: &mut Context<Self>) {
@@ -148,7 +168,10 @@ impl UserActor {
                 Output::Offer(head) => self.offer_letter(head, now, ctx),
                 Output::Remove(head) => {
                     turn::fill_later(|turn| turn.counts.add(Count::Delivered));
-                    self.remove(head, ctx);
+                    if let Some(here) = self.here() {
+                        here.letters.remove(&head.arrival);
+                    }
+                    self.remove(head, None, ctx);
                 }
                 Output::Fail(head, why) => self.fail(head, why, now, ctx),
                 Output::Queued(queued) => {
@@ -163,13 +186,10 @@ impl UserActor {
 
     fn load_letters(&mut self, after: u64, limit: usize, ctx: &mut Context<Self>) {
         let loading = self.house.store.letters(&self.aor, after, limit);
-        if let Some(here) = self.here() {
-            here.writes += 1;
-        }
+        self.under_way();
         ctx.spawn(loading.into_actor(self).map(move |letters, this, ctx| {
             let now = this.house.now();
             let Some(here) = this.here() else { return };
-            here.writes -= 1;
             let input = match letters {
                 Ok(letters) => {
                     let (heads, more) = (letters.iter().map(head_of).collect(), letters.len() >= limit);
@@ -182,7 +202,7 @@ impl UserActor {
                 }
             };
             this.mailbox_input(input, now, ctx);
-            this.arm(ctx);
+            this.done(ctx);
         }));
     }
 
@@ -192,53 +212,68 @@ impl UserActor {
             let entry = to_entry(letter);
             return self.attempt_letter(head, entry, now, ctx);
         }
-        here.writes += 1;
         let reading = self.house.store.letters(&self.aor, head.arrival - 1, 1);
+        self.under_way();
         ctx.spawn(reading.into_actor(self).map(move |letters, this, ctx| {
             let now = this.house.now();
             let Some(here) = this.here() else { return };
-            here.writes -= 1;
             let outcome = match letters.map(|mut letters| letters.pop()) {
                 Ok(Some(letter)) if letter.arrival == head.arrival => {
                     let entry = to_entry(&letter);
                     here.letters.insert(head.arrival, letter);
                     this.attempt_letter(head, entry, now, ctx);
-                    return this.arm(ctx);
+                    return this.done(ctx);
                 }
-                Ok(_) => im::deferred::Outcome::Gone,
-                Err(_) => im::deferred::Outcome::Away,
+                // The store does not show what is over; back in hand it is given up as such.
+                Ok(_) if head.expires_unix_s <= now.unix_s() => Outcome::Away,
+                Ok(_) => Outcome::Gone,
+                Err(_) => Outcome::Away,
             };
             this.mailbox_input(Input::Outcome { arrival: head.arrival, outcome }, now, ctx);
-            this.arm(ctx);
+            this.done(ctx);
         }));
     }
 
-    fn remove(&mut self, head: Head, ctx: &mut Context<Self>) {
-        let removing = self.house.store.remove_letter(&self.aor, head.arrival, &message_id(head.id));
-        if let Some(here) = self.here() {
-            here.letters.remove(&head.arrival);
-            here.writes += 1;
-        }
+    /// Out of the store; `lost`: given up, and its sender is told when it is out, if he asked and it was there.
+    fn remove(&mut self, head: Head, lost: Option<Letter>, ctx: &mut Context<Self>) {
+        let arrival = head.arrival;
+        let removing = self.house.store.remove_letter(&self.aor, arrival, &message_id(head.id));
+        self.under_way();
         ctx.spawn(removing.into_actor(self).map(move |removed, this, ctx| {
-            let Some(here) = this.here() else { return };
-            here.writes -= 1;
-            let arrival = head.arrival;
-            let input = if removed.is_ok() { Input::Removed { arrival } } else { Input::RemoveFailed { arrival } };
             let now = this.house.now();
+            let input = match removed {
+                Ok(was_there) => {
+                    if let Some(letter) = lost.filter(|_| was_there) {
+                        this.tell(&to_entry(&letter), Fate::Failed, now);
+                    }
+                    Input::Removed { arrival }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "Letter could not be taken out");
+                    if let (Some(letter), Some(here)) = (lost, this.here()) {
+                        here.letters.insert(arrival, letter);
+                    }
+                    Input::RemoveFailed { arrival }
+                }
+            };
             this.mailbox_input(input, now, ctx);
-            this.arm(ctx);
+            this.done(ctx);
         }));
     }
 
-    /// Given up: out of the store, and its sender is told, if he asked.
+    /// Given up: out of the store, then its sender is told, if he asked.
     fn fail(&mut self, head: Head, why: Why, now: Now, ctx: &mut Context<Self>) {
+        let Some(here) = self.here() else { return };
+        let Some(letter) = here.letters.remove(&head.arrival) else {
+            // Not in memory, and the store shows it only to its sweep, which brings it soon.
+            if !here.unread.contains(&head.arrival) {
+                here.unread.push(head.arrival);
+            }
+            return self.mailbox_input(Input::RemoveFailed { arrival: head.arrival }, now, ctx);
+        };
         tracing::debug!(?why, arrival = head.arrival, "Letter given up");
         turn::fill_later(|turn| turn.counts.add(Count::Failed));
-        if let Some(letter) = self.here().and_then(|here| here.letters.get(&head.arrival)) {
-            let entry = to_entry(letter);
-            self.tell(&entry, Fate::Failed, now);
-        }
-        self.remove(head, ctx);
+        self.remove(head, Some(letter), ctx);
     }
 
     /// Sends the notice that is owed for a message's fate, if one is (RFC 5438; P5.3.8).

@@ -7,8 +7,9 @@ use im::pager::{Input, Output, Patience, Target};
 use im::{Delivery, Entry, EntryId};
 use sip::Message;
 
-use super::registration::{address_of, hop_of, serves};
-use super::{Here, UserActor};
+use super::registration::serves;
+use super::{Here, TRIES, UserActor};
+use crate::contact::{Contact, hop_of};
 use crate::hop::Hop;
 use crate::house::House;
 use crate::metrics::Count;
@@ -34,16 +35,6 @@ enum What {
     Letter { head: Head, entry: Box<Entry> },
     /// Decided: the sender knows, or the mailbox has it. This is what it was.
     Done(EntryId),
-}
-
-struct Contact {
-    uri: String,
-    hop: Hop,
-    /// Where a connection of our own would lead, when the one that it registered by is gone.
-    address: std::net::SocketAddr,
-    /// `Route` lines, from its Path (RFC 3327 §5.4).
-    routes: String,
-    q: u16,
 }
 
 impl UserActor {
@@ -86,17 +77,17 @@ impl UserActor {
     }
 
     /// The data plane relayed a message, and the contact is away.
-    pub(super) fn undelivered(&mut self, answer: Answer, status: u16, now: Now, ctx: &mut Context<Self>) {
+    pub(super) fn undelivered(&mut self, sender: &Aor, answer: Answer, status: u16, now: Now, ctx: &mut Context<Self>) {
         let (house, expiry_s) = (self.house.clone(), self.house.config.letter_expiry_s);
         let Some(here) = self.here() else { return };
-        let sender = answer.request().from().ok().and_then(|from| from.parsed_uri().ok()?.aor().ok());
-        let entry = sender.and_then(|sender| Entry::of(answer.request(), &sender, expiry_s, now).ok());
+        let entry = Entry::of(answer.request(), sender, expiry_s, now).ok();
         let Some(entry) = entry.filter(|entry| entry.kind.may_wait()) else {
             return turn::fill_later(|turn| answer.send(turn, now, 480, b""));
         };
         // The connection that it registered by is gone, but there may be another way (RFC 3261 §18.2.2).
         let lost = |hop: Hop| hop.conn().is_some_and(|conn| house.flows.get(conn).is_none());
         if status == 503 && here.im_bindings(now).iter().any(|binding| lost(hop_of(binding))) {
+            self.publish(); // the next one need not try the connection first
             return self.attempt(What::Page { entry: Box::new(entry), answer }, now, ctx);
         }
         let slot = answer.slot();
@@ -118,6 +109,14 @@ impl UserActor {
     fn attempt(&mut self, what: What, now: Now, ctx: &mut Context<Self>) {
         let patience = Patience::new(self.house.config.silence);
         let Some(here) = self.here() else { return };
+        if here.tries.len() >= TRIES {
+            match what {
+                What::Page { answer, .. } => return turn::fill_later(|turn| answer.overloaded(turn, now)),
+                What::Notice(entry) => return self.store(*entry, None, false, None, now, ctx),
+                // One at a time, and the mailbox waits for it.
+                What::Letter { .. } | What::Done(_) => {}
+            }
+        }
         let contacts: Vec<Contact> = here.im_bindings(now).into_iter().map(Contact::of).collect();
         let targets: Vec<Target> =
             contacts.iter().zip(0..).map(|(contact, id)| Target { id, q: contact.q }).collect();
@@ -257,7 +256,7 @@ impl What {
         match self {
             Self::Page { answer, .. } => {
                 let how = router::Onward { to: hop, contact: contact.uri.as_bytes(), branch, add: contact.routes.as_bytes() };
-                router::forward(house, out, answer.request(), answer.caller(), &how, router::STRIP_CLIENT);
+                router::forward(house, out, answer.request(), answer.caller(), &how);
             }
             Self::Notice(entry) | Self::Letter { entry, .. } => write_entry(house, out, entry, contact, hop, branch),
             Self::Done(_) => {}
@@ -267,7 +266,7 @@ impl What {
 
 /// A letter as a request of ours, with its sender's own From, To, Call-ID, CSeq and Date (decisions D3).
 fn write_entry(house: &House, out: &mut Vec<u8>, entry: &Entry, contact: &Contact, hop: Hop, branch: &[u8]) {
-    let mut via = arrayvec::ArrayVec::<u8, 160>::new();
+    let mut via = smallvec::SmallVec::new();
     router::write_via(house, &mut via, hop, branch);
     let via = String::from_utf8_lossy(&via);
     let lines = format!("{}{}", contact.routes, entry.request_lines());
@@ -286,33 +285,6 @@ fn write_entry(house: &House, out: &mut Vec<u8>, entry: &Entry, contact: &Contac
             body: &entry.body,
         },
     );
-}
-
-impl Contact {
-    fn of(binding: &im::registrar::Binding) -> Self {
-        let routes = binding.path.iter().map(|path| format!("Route: {path}\r\n")).collect();
-        let first = binding.path.first().and_then(|path| {
-            let path = sip::NameAddr::parse(path.as_bytes())?;
-            path.parsed_uri().ok()?.addr()
-        });
-        let mut hop = hop_of(binding);
-        let mut address = address_of(binding);
-        if let Some(first) = first {
-            address = first;
-            if !hop.is_reliable() {
-                hop = Hop::udp(hop.listener(), first);
-            }
-        }
-        Self { uri: binding.contact.clone(), hop, address, routes, q: binding.q }
-    }
-
-    /// Where it is sent: by the connection while it stands, else by a new one.
-    fn way(&self, house: &House) -> Option<Hop> {
-        match self.hop.conn() {
-            Some(conn) if house.flows.get(conn).is_none() => house.dial(self.address),
-            _ => Some(self.hop),
-        }
-    }
 }
 
 impl Here {

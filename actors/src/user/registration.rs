@@ -11,12 +11,20 @@ use sip::digest::Ha1;
 use storage::StoreError;
 use storage::bindings::StoredBinding;
 
-use super::{Here, UserActor};
-use crate::hop::{ConnId, Hop};
+use super::{Here, UserActor, in_time};
+use crate::contact::hop_of;
+use crate::hop::Hop;
 use crate::metrics::Count;
 use crate::reach::{Climb, Reach, Way as ReachWay};
 use crate::transactions::Answer;
 use crate::turn;
+
+/// What a REGISTER makes of the bindings, while it is being written.
+struct Made {
+    number: u64,
+    bindings: Vec<Binding>,
+    bound: bool,
+}
 
 impl UserActor {
     pub(super) fn register(&mut self, answer: Answer, now: Now, ctx: &mut Context<Self>) {
@@ -45,51 +53,64 @@ impl UserActor {
             }
         };
         if !registered.changed {
-            let lines = lines_of(&here.bindings, &answer, now);
+            let lines = lines_of(&here.durable, &answer, now);
             return turn::fill_later(|turn| answer.send(turn, now, 200, lines.as_bytes()));
         }
         here.bindings = registered.bindings.clone();
-        here.writes += 1;
-        let stored: Vec<StoredBinding> = registered.bindings.iter().map(to_stored).collect();
+        here.registers.0 += 1;
+        let made = Made { number: here.registers.0, bindings: registered.bindings, bound: registered.bound };
+        let stored: Vec<StoredBinding> = made.bindings.iter().map(to_stored).collect();
         let writing = self.house.store.put_bindings(&self.aor, &stored);
-        let bound = registered.bound;
-        let bindings = registered.bindings;
-        ctx.spawn(writing.into_actor(self).map(move |outcome, this, ctx| this.registered(outcome, bindings, bound, answer, ctx)));
+        self.under_way();
+        ctx.spawn(in_time(writing).into_actor(self).map(move |outcome, this, ctx| match outcome {
+            Ok(outcome) => this.registered(outcome, made, Some(answer), ctx),
+            Err(late) => {
+                let now = this.house.now();
+                turn::fill_later(|turn| answer.overloaded(turn, now));
+                ctx.spawn(late.into_actor(this).map(|outcome, this, ctx| this.registered(outcome, made, None, ctx)));
+            }
+        }));
     }
 
     fn registered(
         &mut self,
         outcome: Result<(), StoreError>,
-        bindings: Vec<Binding>,
-        bound: bool,
-        answer: Answer,
+        made: Made,
+        answer: Option<Answer>,
         ctx: &mut Context<Self>,
     ) {
         let now = self.house.now();
         let Some(here) = self.here() else { return };
-        here.writes -= 1;
         if let Err(error) = outcome {
             tracing::warn!(%error, "Bindings could not be written");
             // What is not durable was never promised; a later REGISTER under way has its own say.
-            if here.bindings == bindings {
+            if here.bindings == made.bindings {
                 here.bindings.clone_from(&here.durable);
             }
-            turn::fill_later(|turn| answer.overloaded(turn, now));
-            return self.arm(ctx);
+            if let Some(answer) = answer {
+                turn::fill_later(|turn| answer.overloaded(turn, now));
+            }
+            return self.done(ctx);
         }
-        let lines = lines_of(&bindings, &answer, now);
-        here.durable = bindings;
+        let lines = answer.as_ref().map(|answer| lines_of(&made.bindings, answer, now)).unwrap_or_default();
+        // Two commits may be heard of in another order than they were made in.
+        if made.number > here.registers.1 {
+            here.registers.1 = made.number;
+            here.durable = made.bindings;
+        }
         // The mailbox hears of the binding before new messages can see it (decisions D2).
         self.settle_bound(now, ctx);
-        if bound {
+        if made.bound {
             self.mailbox_input(im::deferred::Input::Bound, now, ctx);
         }
         self.publish();
         turn::fill_later(|turn| {
             turn.counts.add(Count::Registered);
-            answer.send(turn, now, 200, lines.as_bytes());
+            if let Some(answer) = answer {
+                answer.send(turn, now, 200, lines.as_bytes());
+            }
         });
-        self.arm(ctx);
+        self.done(ctx);
     }
 
     /// Tells the mailbox whether a contact stands that letters can go to.
@@ -111,7 +132,9 @@ impl UserActor {
         let Some(here) = self.here() else { return };
         let Some(account) = &here.account else { return };
         let bindings = here.im_bindings(now);
-        let is_plain = bindings.len() == 1 && bindings[0].path.is_empty();
+        // A way that leads nowhere is the actor's to find another for (RFC 3261 §18.2.2).
+        let stands = |hop: Hop| hop.conn().is_none_or(|conn| house.flows.get(conn).is_some());
+        let is_plain = bindings.len() == 1 && bindings[0].path.is_empty() && stands(hop_of(bindings[0]));
         let ways = bindings.iter().map(|binding| ReachWay {
             contact: binding.contact.as_bytes().into(),
             hop: hop_of(binding),
@@ -122,7 +145,7 @@ impl UserActor {
         climb.set(Climb::QUEUED, here.queued);
         let may_page = serves(&account.services, "message");
         climb.set(Climb::CLOSED, !may_page);
-        house.reach.publish(Arc::new(Reach {
+        let row = Arc::new(Reach {
             aor: account.aor.clone(),
             ha1: Ha1 { sha256: account.ha1_sha256, md5: account.ha1_md5 },
             login: account.login.as_deref().unwrap_or(account.aor.user()).into(),
@@ -130,8 +153,11 @@ impl UserActor {
             ways: ways.collect(),
             climb,
             may_page,
+            may_call: serves(&account.services, "session"),
             may_register: account.services != "none",
-        }));
+        });
+        self.house.reach.publish(row.clone());
+        self.row = Some(row);
     }
 }
 
@@ -175,29 +201,6 @@ fn way_of(caller: Hop) -> Way {
         source: caller.peer(),
         connection: caller.conn().map(|conn| u64::from(conn.0)),
     }
-}
-
-/// Where requests to a contact go: over the connection that it registered by, else to the address that its URI names,
-/// unless that is one behind a NAT: then to where its REGISTER came from (decisions D5).
-pub(super) fn hop_of(binding: &Binding) -> Hop {
-    let way = &binding.way;
-    match way.connection.and_then(|number| u32::try_from(number).ok()) {
-        Some(number) if way.transport.is_stream() => Hop::stream(ConnId(number), way.source),
-        _ if way.transport.is_stream() => Hop::stream(ConnId(0), address_of(binding)),
-        _ => Hop::udp(way.listener, address_of(binding)),
-    }
-}
-
-/// The address that a contact is called at.
-pub(super) fn address_of(binding: &Binding) -> std::net::SocketAddr {
-    let source = binding.way.source;
-    let uri = sip::Uri::parse(binding.contact.as_bytes()).ok();
-    let Some(named) = uri.and_then(|uri| uri.addr()) else { return source };
-    let hidden = |ip: std::net::IpAddr| match ip.to_canonical() {
-        std::net::IpAddr::V4(ip) => ip.is_private() || ip.is_link_local() || ip.is_unspecified(),
-        std::net::IpAddr::V6(ip) => ip.is_unique_local() || ip.is_unicast_link_local() || ip.is_unspecified(),
-    };
-    if named.ip().to_canonical() != source.ip().to_canonical() && hidden(named.ip()) { source } else { named }
 }
 
 fn to_stored(binding: &Binding) -> StoredBinding {
