@@ -6,6 +6,8 @@ use std::time::Duration;
 use base::limits;
 use sip::digest::Algorithm;
 
+use crate::switch::Place;
+
 /// One SIP listener, as it names itself.
 #[derive(Clone, Debug)]
 pub struct ListenerName {
@@ -50,6 +52,8 @@ pub struct Config {
     pub udp: Vec<ListenerName>,
     /// How we name ourselves on connections.
     pub tcp: ListenerName,
+    /// Where MSRP is spoken, for the paths that we give; nothing: nowhere.
+    pub msrp: Option<Place>,
     /// Actors' shards: arbiters, one a core.
     pub shards: usize,
     /// Largest body of a page message, octets; 413 above.
@@ -68,6 +72,8 @@ pub struct Config {
     pub letter_expiry_s: u64,
     /// A receiver who is silent this long counts as away.
     pub silence: Duration,
+    /// A session in which nothing is said ends after this; zero: never.
+    pub session_idle: Duration,
     /// A user's actor with nothing to do leaves after this.
     pub user_idle: Duration,
     /// Requests without credentials that one source may send in a second; 0: no limit.
@@ -83,6 +89,7 @@ impl Default for Config {
             trusted: Vec::new(),
             udp: vec![ListenerName { sent_by: "127.0.0.1:5060".into() }],
             tcp: ListenerName { sent_by: "127.0.0.1:5060".into() },
+            msrp: None,
             shards: 1,
             message_bytes: limits::PAGE_BODY_BYTES_MAX,
             bindings_per_user: limits::BINDINGS_PER_USER_MAX,
@@ -92,6 +99,7 @@ impl Default for Config {
             letter_bytes_per_user: limits::LETTER_BYTES_PER_USER_MAX,
             letter_expiry_s: limits::LETTER_EXPIRY_S,
             silence: limits::SILENCE,
+            session_idle: limits::SESSION_IDLE,
             user_idle: limits::USER_IDLE,
             challenges_per_source: limits::CHALLENGES_PER_SOURCE_PER_S_MAX,
         }

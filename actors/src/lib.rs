@@ -4,6 +4,7 @@
 //! [`nursery`], [`supervise`]) takes no message that the tables can decide alone. Both meet in [`message`] and [`turn`].
 
 pub mod config;
+pub mod contact;
 pub mod hop;
 pub mod house;
 pub mod keeper;
@@ -15,9 +16,12 @@ pub mod outbox;
 pub mod reach;
 pub mod registry;
 pub mod router;
+pub mod session;
+pub mod session_nursery;
 pub mod sources;
 pub mod supervise;
 pub mod sweeper;
+pub mod switch;
 pub mod transactions;
 pub mod tree;
 pub mod turn;

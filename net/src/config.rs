@@ -12,6 +12,8 @@ pub struct Config {
     pub udp: Vec<SocketAddr>,
     /// SIP over TCP listens here.
     pub tcp: Vec<SocketAddr>,
+    /// MSRP over TCP listens here.
+    pub msrp: Vec<SocketAddr>,
     /// Connections of all listeners together.
     pub connections: usize,
     /// Connections of one source address.
@@ -29,6 +31,7 @@ impl Default for Config {
         Self {
             udp: Vec::new(),
             tcp: Vec::new(),
+            msrp: Vec::new(),
             connections: limits::CONNECTIONS_MAX,
             connections_per_source: limits::CONNECTIONS_PER_SOURCE_MAX,
             head_time: limits::HEAD_TIME_MAX,

@@ -6,6 +6,7 @@ pub mod dialer;
 pub mod doors;
 pub mod error;
 pub mod gate;
+pub mod msrp_stream;
 pub mod sip_stream;
 pub mod sip_udp;
 pub mod writer;
