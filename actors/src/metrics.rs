@@ -61,10 +61,16 @@ pub enum Count {
     Notices,
     /// Sources cut off for sending too much without credentials.
     RateLimited,
+    /// Sessions that were asked for.
+    SessionsCalled,
+    /// Sessions that were taken.
+    SessionsTaken,
+    /// Sessions that have ended, taken or not.
+    SessionsEnded,
 }
 
 /// Metric names and what they count, in the order of [`Count`].
-pub const NAMES: [(&str, &str); 27] = [
+pub const NAMES: [(&str, &str); 30] = [
     ("parlour_sip_requests_total", "SIP requests received"),
     ("parlour_sip_responses_total", "SIP responses received"),
     ("parlour_sip_garbage_total", "Datagrams and frames that are no SIP, dropped"),
@@ -92,6 +98,9 @@ pub const NAMES: [(&str, &str); 27] = [
     ("parlour_users_passivated_total", "Users that left for want of work"),
     ("parlour_notices_total", "Delivery notifications sent"),
     ("parlour_rate_limited_total", "Requests dropped because their source sends too many without credentials"),
+    ("parlour_sessions_called_total", "Sessions that were asked for"),
+    ("parlour_sessions_taken_total", "Sessions that were taken"),
+    ("parlour_sessions_ended_total", "Sessions that have ended, taken or not"),
 ];
 
 /// The sums, shared by all shards.

@@ -332,20 +332,24 @@ fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// How far a contact says that it takes instant messages (RFC 3840, O4.5).
+/// How far a contact says that it takes instant messages, or sessions of them (RFC 3840, O4.5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Support {
     /// It shows the tag of the enabler, or the service identifier of its successor.
     Shown,
-    /// It does not say, or names MESSAGE among its methods: a plain SIP client.
+    /// It does not say, or names the method among its methods: a plain SIP client.
     Plain,
-    /// It names its methods, and MESSAGE is not among them.
+    /// It names its methods, and the one that is wanted is not among them.
     Lacking,
 }
 
 impl Support {
-    /// From the parameters of a Contact.
+    /// From the parameters of a Contact: whether page messages go there.
     pub fn of(params: &str) -> Self {
+        Self::of_method(params, b"MESSAGE")
+    }
+
+    fn of_method(params: &str, method: &[u8]) -> Self {
         let Some(params) = Params::parse(params.as_bytes()) else { return Self::Plain };
         // RFC 3840 §9: a tag without a value means TRUE.
         let tagged = params.get("+g.oma.sip-im").is_some_and(|value| !value.eq_ignore_ascii_case(b"FALSE"));
@@ -353,7 +357,7 @@ impl Support {
         if tagged || scan::commas(services).any(is_messaging_service) {
             return Self::Shown;
         }
-        let takes = |methods: &[u8]| scan::commas(methods).any(|one| one.eq_ignore_ascii_case(b"MESSAGE"));
+        let takes = |methods: &[u8]| scan::commas(methods).any(|one| one.eq_ignore_ascii_case(method));
         if params.get("methods").is_none_or(takes) { Self::Plain } else { Self::Lacking }
     }
 }
@@ -368,7 +372,15 @@ fn is_messaging_service(identifier: &[u8]) -> bool {
 /// Which of these contacts instant messages go to, as positions: those that show the tag; where none does, those that
 /// may take MESSAGE (O4.5).
 pub fn im_contacts<'a>(params: impl IntoIterator<Item = &'a str>) -> Vec<usize> {
-    let support: Vec<Support> = params.into_iter().map(Support::of).collect();
+    best(params.into_iter().map(Support::of).collect())
+}
+
+/// The same for sessions: those that show the tag; where none does, those that may take INVITE (O4.5).
+pub fn session_contacts<'a>(params: impl IntoIterator<Item = &'a str>) -> Vec<usize> {
+    best(params.into_iter().map(|params| Support::of_method(params, b"INVITE")).collect())
+}
+
+fn best(support: Vec<Support>) -> Vec<usize> {
     let wanted = if support.contains(&Support::Shown) { Support::Shown } else { Support::Plain };
     (0..support.len()).filter(|at| support[*at] == wanted).collect()
 }

@@ -169,6 +169,16 @@ fn messages_go_to_contacts_that_show_the_tag_and_else_to_all_that_may_take_them(
     }
 }
 
+#[test]
+fn sessions_go_to_contacts_that_show_the_tag_and_else_to_all_that_may_take_them() {
+    for (contacts, chosen) in [
+        (vec!["", ";+g.oma.sip-im;methods=\"MESSAGE\""], vec![1]),
+        (vec!["", ";methods=\"INVITE,ACK\"", ";methods=\"MESSAGE\""], vec![0, 1]),
+    ] {
+        assert_eq!(session_contacts(contacts.clone()), chosen, "{contacts:?}");
+    }
+}
+
 proptest! {
     #[test]
     fn whatever_comes_bindings_are_few_and_different_and_a_refusal_changes_nothing(

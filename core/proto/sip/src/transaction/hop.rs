@@ -13,17 +13,17 @@ pub fn acknowledge(invite: &[u8], response: &[u8]) -> Option<Bytes> {
     let mut layout = Layout::default();
     parse_datagram(response, &mut layout).ok()?;
     // Its To "will usually differ … by the addition of the tag parameter".
-    hop_request(invite, "ACK", Some(layout.view(response).first(Name::To)?))
+    hop_request(invite, "ACK", Some(layout.view(response).first(Name::To)?), b"")
 }
 
-/// The CANCEL of an INVITE (RFC 3261 §9.1), for a [`ClientNonInvite`](super::ClientNonInvite) of its own. Nothing when
-/// the INVITE cannot be read.
-pub fn cancel(invite: &[u8]) -> Option<Bytes> {
-    hop_request(invite, "CANCEL", None)
+/// The CANCEL of an INVITE (RFC 3261 §9.1), for a [`ClientNonInvite`](super::ClientNonInvite) of its own, with further
+/// header lines such as Reason (RFC 3326). Nothing when the INVITE cannot be read.
+pub fn cancel(invite: &[u8], lines: &[u8]) -> Option<Bytes> {
+    hop_request(invite, "CANCEL", None, lines)
 }
 
 /// A request without body with the INVITE's Request-URI, top Via, Route, From, Call-ID and CSeq number.
-fn hop_request(invite: &[u8], method: &str, to: Option<&[u8]>) -> Option<Bytes> {
+fn hop_request(invite: &[u8], method: &str, to: Option<&[u8]>, lines: &[u8]) -> Option<Bytes> {
     let mut layout = Layout::default();
     parse_datagram(invite, &mut layout).ok()?;
     let invite = layout.view(invite);
@@ -39,7 +39,7 @@ fn hop_request(invite: &[u8], method: &str, to: Option<&[u8]>) -> Option<Bytes> 
     }
     push(&[b"From: ", invite.first(Name::From)?, b"\r\nTo: ", to.or_else(|| invite.first(Name::To))?]);
     push(&[b"\r\nCall-ID: ", invite.first(Name::CallId)?]);
-    push(&[format!("\r\nCSeq: {cseq} {method}\r\nContent-Length: 0\r\n\r\n").as_bytes()]);
+    push(&[format!("\r\nCSeq: {cseq} {method}\r\n").as_bytes(), lines, b"Content-Length: 0\r\n\r\n"]);
     Some(out.into())
 }
 
@@ -95,15 +95,21 @@ mod tests {
     #[test]
     fn a_cancel_has_the_to_of_the_invite_and_asks_for_no_extension() {
         // RFC 3261 §9.1: no Require; one Via; the INVITE's Route.
-        let cancel = cancel(INVITE.as_bytes()).unwrap();
+        let cancel = cancel(INVITE.as_bytes(), b"").unwrap();
         assert_eq!(std::str::from_utf8(&cancel), Ok(&*expected("CANCEL", "Bob <sip:bob@biloxi.com>")));
+        let told = cancel_text(b"Reason: SIP;cause=200\r\n");
+        assert!(told.ends_with("CSeq: 986759 CANCEL\r\nReason: SIP;cause=200\r\nContent-Length: 0\r\n\r\n"), "{told}");
+    }
+
+    fn cancel_text(lines: &[u8]) -> String {
+        String::from_utf8(cancel(INVITE.as_bytes(), lines).unwrap().to_vec()).unwrap()
     }
 
     #[test]
     fn what_cannot_be_read_gets_no_ack() {
         assert_eq!(acknowledge(INVITE.as_bytes(), b"SIP/2.0 486 Busy Here\r\n\r\n"), None);
         assert_eq!(acknowledge(b"INVITE", BUSY.as_bytes()), None);
-        assert_eq!(cancel(INVITE.replace("CSeq: 986759", "CSeq: x").as_bytes()), None);
+        assert_eq!(cancel(INVITE.replace("CSeq: 986759", "CSeq: x").as_bytes(), b""), None);
     }
 
     proptest! {

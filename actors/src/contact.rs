@@ -1,0 +1,127 @@
+//! The way to a device: by the connection that it came by, to the address that it names, or back to where it was heard
+//! from. The one place that knows of NATs.
+
+use std::net::{IpAddr, SocketAddr};
+
+use im::registrar::Binding;
+
+use crate::hop::{ConnId, Hop};
+use crate::house::House;
+
+/// A registered contact, as requests are sent to it.
+#[derive(Clone, Debug)]
+pub struct Contact {
+    /// The URI: the Request-URI of what goes there.
+    pub uri: String,
+    /// Where it is sent.
+    pub hop: Hop,
+    /// Where a connection of our own would lead, when the one that it registered by is gone.
+    pub address: SocketAddr,
+    /// `Route` lines, from its Path (RFC 3327 §5.4).
+    pub routes: String,
+    /// Its preference in thousandths.
+    pub q: u16,
+}
+
+impl Contact {
+    /// Of a binding.
+    pub fn of(binding: &Binding) -> Self {
+        let routes = binding.path.iter().map(|path| format!("Route: {path}\r\n")).collect();
+        let first = binding.path.first().and_then(|path| {
+            let path = sip::NameAddr::parse(path.as_bytes())?;
+            path.parsed_uri().ok()?.addr()
+        });
+        let mut hop = hop_of(binding);
+        let mut address = address_of(binding);
+        if let Some(first) = first {
+            address = first;
+            if !hop.is_reliable() {
+                hop = Hop::udp(hop.listener(), first);
+            }
+        }
+        Self { uri: binding.contact.clone(), hop, address, routes, q: binding.q }
+    }
+
+    /// Where it is sent: by the connection while it stands, else by a new one.
+    pub fn way(&self, house: &House) -> Option<Hop> {
+        match self.hop.conn() {
+            Some(conn) if house.flows.get(conn).is_none() => house.dial(self.address),
+            _ => Some(self.hop),
+        }
+    }
+}
+
+/// Where requests to a contact go: over the connection that it registered by, else to the address that its URI names,
+/// unless that is one behind a NAT: then to where its REGISTER came from (decisions D5).
+pub fn hop_of(binding: &Binding) -> Hop {
+    let way = &binding.way;
+    match way.connection.and_then(|number| u32::try_from(number).ok()) {
+        Some(number) if way.transport.is_stream() => Hop::stream(ConnId(number), way.source),
+        _ if way.transport.is_stream() => Hop::stream(ConnId(0), address_of(binding)),
+        _ => Hop::udp(way.listener, address_of(binding)),
+    }
+}
+
+/// The address that a contact is called at.
+pub fn address_of(binding: &Binding) -> SocketAddr {
+    let uri = sip::Uri::parse(binding.contact.as_bytes()).ok();
+    reachable(uri.and_then(|uri| uri.addr()), binding.way.source)
+}
+
+/// Where a request within a dialog goes whose next hop is `uri` (RFC 3261 §12.2.1.1), and whose peer was heard from
+/// `learned`: back by that connection while it leads there, else to the address that the URI names.
+pub fn way_within(house: &House, uri: &str, learned: Hop) -> Option<Hop> {
+    let uri = sip::Uri::parse(uri.as_bytes()).ok();
+    let address = reachable(uri.and_then(|uri| uri.addr()), learned.peer());
+    let is_there = address.ip().to_canonical() == learned.peer().ip().to_canonical();
+    let asks_for_stream = uri.and_then(|uri| uri.transport()).is_some_and(|name| !name.eq_ignore_ascii_case(b"udp"));
+    match learned.conn() {
+        Some(conn) if is_there && house.flows.get(conn).is_some() => Some(learned),
+        None if !asks_for_stream => Some(Hop::udp(learned.listener(), address)),
+        _ => house.dial(address),
+    }
+}
+
+/// The address that was named, unless it is one behind a NAT, or a name: then where its owner was heard from.
+fn reachable(named: Option<SocketAddr>, source: SocketAddr) -> SocketAddr {
+    let hidden = |ip: IpAddr| match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.is_private() || ip.is_link_local() || ip.is_unspecified(),
+        IpAddr::V6(ip) => ip.is_unique_local() || ip.is_unicast_link_local() || ip.is_unspecified(),
+    };
+    let is_hidden = |named: &SocketAddr| named.ip().to_canonical() != source.ip().to_canonical() && hidden(named.ip());
+    named.filter(|named| !is_hidden(named)).unwrap_or(source)
+}
+
+#[cfg(test)]
+mod tests {
+    use base::{IdMaker, Now};
+
+    use super::*;
+    use crate::Config;
+
+    #[test]
+    fn a_peer_in_a_dialog_is_called_where_it_wants_unless_that_is_behind_a_nat() {
+        let house = House::new(Config::default(), storage::Store::in_memory(), IdMaker::new([1; 16]), Now::read);
+        let heard: SocketAddr = "198.51.100.7:4000".parse().unwrap();
+        let udp = Hop::udp(1, heard);
+        let to =
+            |uri: &str, learned| way_within(&house, uri, learned).map(|hop| (hop.peer().to_string(), hop.listener()));
+        let at = |address: &str| Some((address.to_owned(), 1));
+        assert_eq!(to("sip:a@203.0.113.9:5070", udp), at("203.0.113.9:5070"));
+        assert_eq!(to("sip:a@198.51.100.7", udp), at("198.51.100.7:5060"));
+        for hidden in ["sip:a@10.0.0.2:5070", "sip:a@host.invalid", "tel:+49", "not a URI"] {
+            assert_eq!(to(hidden, udp), at("198.51.100.7:4000"), "{hidden}");
+        }
+        // A connection is the way back while it stands.
+        let outbox = house.flows.open(None);
+        let stream = Hop::stream(outbox.id(), heard);
+        assert_eq!(way_within(&house, "sip:a@198.51.100.7:5070;transport=tcp", stream), Some(stream));
+        assert_eq!(
+            way_within(&house, "sip:a@203.0.113.9;transport=tcp", stream),
+            None,
+            "nobody opens connections here"
+        );
+        house.flows.remove(outbox.id());
+        assert_eq!(way_within(&house, "sip:a@198.51.100.7:5070;transport=tcp", stream), None);
+    }
+}

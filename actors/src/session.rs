@@ -1,0 +1,422 @@
+//! A session of two, alive: a back-to-back user agent around the rules of [`im::session`]. It answers the caller, calls
+//! the callee's contacts, and programs the switch; what people say to each other passes it by.
+//!
+//! ```text
+//!  caller ── INVITE ──> serving ──┐                     ┌── calling ── INVITE ──> contacts of the callee
+//!         <── BYE ───── asking <──┤   rules (Session)   ├──> asking ── BYE, CANCEL ──>
+//!                                 └──> media ── Switch ─┘
+//! ```
+//!
+//! Bound: [`SESSION_MAILBOX_MAX`] inputs, then a request is answered 503 and a response is lost (its sender repeats it).
+//! After a panic: this session ends, and no other. What it had open in the world stands in its [`Estate`], outside of it;
+//! the nursery starts a second actor over that, which refuses, cancels and hangs up what is open.
+//!
+//! [`Estate`]: estate::Estate
+
+mod asking;
+mod calling;
+pub(crate) mod estate;
+mod key;
+mod media;
+mod serving;
+mod table;
+mod words;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+use base::limits::SESSION_MAILBOX_MAX;
+use base::{Aor, Now};
+use im::Side;
+use im::pager::Target;
+use im::session::{Input, Output, Patience, Session};
+use sip::transaction::Timers;
+use sip::{Method, Name};
+
+use crate::contact::Contact;
+use crate::hop::Hop;
+use crate::house::House;
+use crate::message::{Invite, Offer, SessionInput, SessionKey, SwitchEvent, Whereabouts, Within};
+use crate::metrics::Count;
+use crate::node::{Node, State};
+use crate::nursery::MayLeave;
+use crate::session_nursery::{Handed, Handles, Ties};
+use crate::supervise::{Leave, Lifeline};
+use crate::transactions::Answer;
+use crate::turn;
+
+use asking::Asking;
+use calling::Branch;
+use media::Media;
+use serving::Serving;
+
+pub(crate) use media::offer_of;
+pub(crate) use table::Shared;
+pub use table::{Entry, Sessions};
+
+/// One session's actor.
+pub struct SessionActor {
+    house: Arc<House>,
+    key: SessionKey,
+    child: usize,
+    lifeline: Option<Lifeline>,
+    nursery: Recipient<MayLeave>,
+    node: Arc<Node>,
+    handled: u64,
+    timers: Timers,
+    rules: Session,
+    /// What it has open in the world.
+    estate: Shared,
+    people: [Aor; 2],
+    /// Our tag towards the caller, which stands in every answer but 100.
+    tag: String,
+    media: Option<Media>,
+    /// The callee's contacts; a branch is called by its place here.
+    contacts: Vec<Contact>,
+    serving: Vec<Serving>,
+    branches: Vec<Branch>,
+    asking: Vec<Asking>,
+    /// Legs that a connection carries, or that we have called.
+    bound: [bool; 2],
+    /// The Reason of the BYE that ends it.
+    parting: Option<String>,
+    timer: Option<(Instant, SpawnHandle)>,
+}
+
+/// Starts a session's actor on this thread.
+pub(crate) fn plant(
+    house: &Arc<House>,
+    key: SessionKey,
+    invite: Box<Invite>,
+    estate: Shared,
+    ties: Ties,
+) -> Option<Handles> {
+    let Invite { sender, receiver, answer, entry, offer } = *invite;
+    let now = house.now();
+    let number = answer.request().cseq().ok()?.number;
+    let mut patience = Patience { idle: house.config.session_idle, ..Patience::default() };
+    // RFC 3261 §13.3.1 step 1: it rings no longer than its sender wants.
+    if let Some(expires) = answer.request().expires().filter(|expires| *expires > 0) {
+        patience.ring = patience.ring.min(Duration::from_secs(expires.into()));
+    }
+    let rules = Session::start(number, patience, now.at);
+    let mut actor = SessionActor::new(house, key, rules, estate, ties);
+    actor.people = [sender, receiver];
+    actor.media = Some(Media::new(house.clone(), offer));
+    actor.answer_for(answer, entry, now)?;
+    Some(actor.start_here())
+}
+
+/// Starts one that closes what another has left open.
+pub(crate) fn bury(house: &Arc<House>, key: SessionKey, estate: Shared, ties: Ties) -> Handles {
+    let now = house.now();
+    let (owed, open, stands) = {
+        let mut left = estate.lock();
+        left.close_all_but(None, &house.switch);
+        let open: Vec<u32> = left.open.iter().map(|each| each.id).collect();
+        (left.owed.take(), open, [Side::Caller, Side::Callee].map(|side| left.leg(side).is_some()))
+    };
+    let rules = Session::broken(owed.is_some(), &open, stands, Patience::default(), now.at);
+    let mut actor = SessionActor::new(house, key, rules, estate, ties);
+    if let Some(owed) = owed {
+        actor.answer_again(owed, now);
+    }
+    actor.call_again(now);
+    actor.start_here()
+}
+
+impl SessionActor {
+    fn new(house: &Arc<House>, key: SessionKey, rules: Session, estate: Shared, ties: Ties) -> Self {
+        let nobody = || Aor::new("anonymous", "anonymous.invalid").expect("a name and a domain");
+        Self {
+            house: house.clone(),
+            key,
+            child: ties.child,
+            lifeline: Some(ties.lifeline),
+            nursery: ties.nursery,
+            node: ties.node,
+            handled: 0,
+            timers: Timers::default(),
+            rules,
+            estate,
+            people: [nobody(), nobody()],
+            tag: key.tag(house.sessions.random()),
+            media: None,
+            contacts: Vec::new(),
+            serving: Vec::new(),
+            branches: Vec::new(),
+            asking: Vec::new(),
+            bound: [false; 2],
+            parting: None,
+            timer: None,
+        }
+    }
+
+    fn start_here(self) -> Handles {
+        let address = Self::create(|ctx| {
+            // Before the first input comes, not when it starts.
+            ctx.set_mailbox_capacity(SESSION_MAILBOX_MAX);
+            self
+        });
+        Handles { inputs: address.clone().recipient(), leave: address.recipient() }
+    }
+}
+
+impl Actor for SessionActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.node.set(State::Running);
+        self.go_on(self.house.now(), ctx);
+    }
+}
+
+impl Handler<Handed> for SessionActor {
+    type Result = ();
+
+    fn handle(&mut self, Handed(input): Handed, ctx: &mut Self::Context) {
+        let (began, now) = (Instant::now(), self.house.now());
+        self.handled += 1;
+        self.node.taken();
+        self.take(input, now);
+        self.go_on(now, ctx);
+        self.node.turn_took(began.elapsed());
+    }
+}
+
+impl Handler<Leave> for SessionActor {
+    type Result = ();
+
+    fn handle(&mut self, how: Leave, ctx: &mut Self::Context) {
+        match how {
+            Leave::Soon if self.is_done() => {}
+            // The server stops: everybody is told, and nobody's answer is waited for.
+            Leave::Soon => {
+                let now = self.house.now();
+                self.rules.handle(Input::Leave, now.at);
+                self.settle(now);
+            }
+            // Its nursery fell; the next one takes care of the estate.
+            Leave::AtOnce => return ctx.stop(),
+        }
+        self.house.sessions.release(self.key);
+        if let Some(lifeline) = self.lifeline.take() {
+            lifeline.leave();
+        }
+        ctx.stop();
+    }
+}
+
+impl SessionActor {
+    fn take(&mut self, input: SessionInput, now: Now) {
+        match input {
+            SessionInput::Switch(event) => self.switched(event, now),
+            // The one that it was started with; a key is never used twice.
+            SessionInput::Invite(_) => {}
+            SessionInput::Repeated { key } => self.serve(key, sip::transaction::ServerInviteInput::Request, now),
+            SessionInput::Cancel { key } => self.serve(key, sip::transaction::ServerInviteInput::Cancel, now),
+            SessionInput::HopAck { key } => self.serve(key, sip::transaction::ServerInviteInput::Ack, now),
+            SessionInput::Ack(ack) => self.acknowledged(&ack, now),
+            SessionInput::Request(within) => self.asked(*within, now),
+            SessionInput::Response(response) => self.answered(response, now),
+            SessionInput::Whereabouts(found) => self.found(found, now),
+            #[expect(clippy::panic, reason = "it is what the operator's test asks for")]
+            SessionInput::Panic => panic!("told to fall"),
+        }
+    }
+
+    /// What the switch says holds for the pair of the session that was taken: others are asked no more.
+    fn switched(&mut self, event: SwitchEvent, now: Now) {
+        let (SwitchEvent::Bound(side) | SwitchEvent::Lost(side)) = event;
+        let Some(pair) = self.media.as_ref().and_then(Media::pair) else { return };
+        let at = side as usize;
+        match (pair.is_bound(side), self.bound[at]) {
+            (true, false) => {
+                self.bound[at] = true;
+                self.rules.handle(Input::Bound(side), now.at);
+            }
+            (false, true) => {
+                self.bound[at] = false;
+                self.rules.handle(Input::Lost(side), now.at);
+            }
+            (true, true) | (false, false) => {}
+        }
+    }
+
+    fn found(&mut self, found: Result<Box<Whereabouts>, u16>, now: Now) {
+        let input = match found {
+            Ok(found) if self.contacts.is_empty() => {
+                self.people[Side::Callee as usize] = found.aor;
+                self.contacts = found.contacts;
+                let targets = self.contacts.iter().zip(0..).map(|(contact, id)| Target { id, q: contact.q });
+                Input::Found(targets.collect())
+            }
+            Ok(_) => return,
+            Err(status) => Input::Absent(status),
+        };
+        self.rules.handle(input, now.at);
+    }
+
+    /// A request within one of its dialogs (RFC 3261 §12.2.2).
+    fn asked(&mut self, within: Within, now: Now) {
+        let Within { sender, is_vouched, answer } = within;
+        let request = answer.request();
+        let side = self.estate.lock().side_of(request);
+        let Some(side) = side else { return self.asked_early(answer, now) };
+        let verdict = {
+            let mut estate = self.estate.lock();
+            match estate.leg_mut(side) {
+                Some(leg) if !is_vouched && leg.party != sender => Err((403, "Not Your Session")),
+                Some(leg) => leg.dialog.receive(request).map_err(|fault| (fault.status, fault.reason)),
+                None => Err((481, "")),
+            }
+        };
+        if let Err((status, reason)) = verdict {
+            return refuse(answer, status, reason, b"", now);
+        }
+        match request.method() {
+            Method::Bye => {
+                self.parting = request.first(Name::Reason).map(words::one_line);
+                self.estate.lock().legs[side as usize] = None;
+                refuse(answer, 200, "", b"", now);
+                self.rules.handle(Input::HungUp(side), now.at);
+            }
+            Method::Invite => self.offered(side, answer, now),
+            Method::Options => {
+                refuse(answer, 200, "", format!("{}Accept: application/sdp\r\n", words::ALLOW).as_bytes(), now);
+            }
+            _ => refuse(answer, 405, "", words::ALLOW.as_bytes(), now),
+        }
+    }
+
+    /// A request that is of no dialog that stands: of one that is not answered yet, or has ended.
+    fn asked_early(&mut self, answer: Answer, now: Now) {
+        let request = answer.request();
+        let to_tag = request.to().ok().and_then(|to| to.tag()).unwrap_or_default();
+        let side = if to_tag == self.tag.as_bytes() {
+            Some(Side::Caller)
+        } else {
+            self.branches.iter().any(|branch| branch.tag.as_bytes() == to_tag).then_some(Side::Callee)
+        };
+        match (request.method(), side) {
+            // RFC 3261 §15: the caller may end an early dialog so.
+            (Method::Bye, Some(Side::Caller)) if self.rules.is_open() => {
+                refuse(answer, 200, "", b"", now);
+                self.rules.handle(Input::HungUp(Side::Caller), now.at);
+            }
+            (Method::Invite, Some(side)) if self.rules.is_open() => self.offered(side, answer, now),
+            _ => refuse(answer, 481, "", b"", now),
+        }
+    }
+
+    /// Does all that is to be done, until nobody has anything more to say; then waits.
+    fn go_on(&mut self, now: Now, ctx: &mut Context<Self>) {
+        self.settle(now);
+        if self.is_done() {
+            let _ = self.nursery.try_send(MayLeave { child: self.child, handled: self.handled });
+        }
+        self.arm(now, ctx);
+    }
+
+    fn settle(&mut self, now: Now) {
+        loop {
+            let mut is_quiet = true;
+            while let Some(output) = self.rules.poll_output() {
+                is_quiet = false;
+                self.carry_out(output, now);
+            }
+            is_quiet &= !self.settle_serving(now);
+            is_quiet &= !self.settle_branches(now);
+            is_quiet &= !self.settle_asking(now);
+            if is_quiet {
+                break;
+            }
+        }
+        if !self.rules.is_open() && !self.rules.is_talking() {
+            self.estate.lock().close_all_but(None, &self.house.switch);
+        }
+    }
+
+    fn carry_out(&mut self, output: Output, now: Now) {
+        match output {
+            Output::Locate => {
+                let (callee, session) = (self.people[Side::Callee as usize].clone(), self.key);
+                turn::fill_later(|turn| turn.offer(callee, Offer::Whereabouts { session }));
+            }
+            Output::Invite(branch) => self.invite(branch, now),
+            Output::Ring => self.ring(now),
+            Output::Cancel { branch, answered } => self.cancel(branch, answered, now),
+            Output::Accept(branch) => self.accept(branch, now),
+            Output::Refuse(refusal) => self.refuse(refusal, now),
+            Output::HangUp(branch) => self.hang_up(branch, now),
+            Output::Repeat { side, number } => self.repeat(side, number, now),
+            Output::Answer { side, number, status } => self.reply(side, number, status, now),
+            Output::Bye { side, why } => self.bye(side, why, now),
+            Output::Ended => self.house.metrics.count(Count::SessionsEnded),
+        }
+    }
+
+    /// Whether nothing is to be done any more, and nothing to be remembered for those who repeat themselves.
+    fn is_done(&self) -> bool {
+        self.rules.is_over() && self.serving.is_empty() && self.branches.is_empty() && self.asking.is_empty()
+    }
+
+    /// One timer for all machines.
+    fn arm(&mut self, now: Now, ctx: &mut Context<Self>) {
+        let serving = self.serving.iter().filter_map(Serving::poll_timeout);
+        let branches = self.branches.iter().filter_map(Branch::poll_timeout);
+        let asking = self.asking.iter().filter_map(Asking::poll_timeout);
+        // Refused to leave because something was on its way: asked again, unless that comes first.
+        let asks_again = self.is_done().then(|| now.at + Duration::from_secs(1));
+        let next = serving.chain(branches).chain(asking).chain(self.rules.poll_timeout()).chain(asks_again).min();
+        if let Some((at, handle)) = self.timer.take() {
+            // One that rings too early only looks and is set again.
+            if next.is_some_and(|next| at <= next) && at > now.at {
+                self.timer = Some((at, handle));
+                return;
+            }
+            ctx.cancel_future(handle);
+        }
+        let Some(next) = next else { return };
+        let wait = next.saturating_duration_since(now.at).max(Duration::from_millis(1));
+        let handle = ctx.run_later(wait, |this, ctx| {
+            this.timer = None;
+            this.rang(ctx);
+        });
+        self.timer = Some((now.at + wait, handle));
+    }
+
+    fn rang(&mut self, ctx: &mut Context<Self>) {
+        let (began, now) = (Instant::now(), self.house.now());
+        if !self.nursery.connected() {
+            return ctx.stop(); // its nursery fell: another actor has its estate
+        }
+        if let Some(pair) = self.media.as_ref().and_then(Media::pair) {
+            self.rules.handle(Input::Heard(pair.last_heard()), now.at);
+        }
+        self.rules.handle_timeout(now.at);
+        self.serving.iter_mut().for_each(|each| each.machine.handle_timeout(now.at));
+        self.branches.iter_mut().for_each(|each| each.machine.handle_timeout(now.at));
+        self.asking.iter_mut().for_each(|each| each.machine.handle_timeout(now.at));
+        self.go_on(now, ctx);
+        self.node.turn_took(began.elapsed());
+    }
+
+    /// Sends a request of ours. `false`: it has no way.
+    fn send(&self, hop: Hop, bytes: &[u8]) -> bool {
+        turn::fill_later(|turn| {
+            let start = turn.arena.len();
+            turn.arena.extend_from_slice(bytes);
+            turn.send(&self.house.flows, hop, start)
+        })
+    }
+}
+
+/// Answers a request other than INVITE.
+fn refuse(answer: Answer, status: u16, reason: &str, lines: &[u8], now: Now) {
+    turn::fill_later(|turn| answer.send_as(turn, now, status, reason, lines));
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,321 @@
+//! INVITEs of a session's own: a branch to each contact of the callee, with a dialog, a path and a description of its own
+//! (RFC 3261 §13.2, §17.1.1; decisions D28).
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use base::Now;
+use base::limits::MAX_FORWARDS;
+use bytes::Bytes;
+use im::session::Input as Move;
+use sdp::{Answer, Spoken};
+use sip::transaction::{self, ClientInvite, ClientInviteInput as Input, ClientInviteOutput as Output, End};
+use sip::{Dialog, Method, Name};
+
+use super::estate::{Leg, Owed, Ringing};
+use super::media::Media;
+use super::{SessionActor, words};
+use crate::contact::{Contact, way_within};
+use crate::hop::Hop;
+use crate::message::SessionKey;
+use crate::router;
+use crate::switch::Pair;
+
+/// One branch.
+pub(super) struct Branch {
+    pub(super) machine: ClientInvite,
+    id: u32,
+    /// What our Via's branch ends in.
+    transaction: u32,
+    /// Our tag towards this contact.
+    pub(super) tag: String,
+    invite: sip::Message,
+    hop: Hop,
+    /// Nothing for one that only waits for its end.
+    pair: Option<Arc<Pair>>,
+    spoken: Option<Spoken>,
+    /// The response that the machine is given.
+    heard: Option<sip::Message>,
+    /// Its first 2xx, until the rules say what becomes of it.
+    first: Option<First>,
+    refused: Option<sip::Message>,
+    /// ACKs for its 2xxs, by the tag of the 2xx: a fork answers more than once.
+    acks: Vec<(Box<str>, Hop, Bytes)>,
+    /// Somebody else has taken the session.
+    answered_elsewhere: bool,
+}
+
+struct First {
+    response: sip::Message,
+    dialog: Dialog,
+    answer: Option<Answer>,
+}
+
+/// A branch that has the session.
+pub(super) struct Taken {
+    pub(super) response: sip::Message,
+    pub(super) dialog: Dialog,
+    pub(super) hop: Hop,
+    pub(super) pair: Arc<Pair>,
+    pub(super) answer: Answer,
+    pub(super) spoken: Spoken,
+}
+
+impl Branch {
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.machine.poll_timeout()
+    }
+}
+
+impl SessionActor {
+    /// Calls a contact.
+    pub(super) fn invite(&mut self, id: u32, now: Now) {
+        if self.call(id, now).is_none() {
+            self.rules.handle(Move::Failed { branch: id }, now.at);
+        }
+    }
+
+    fn call(&mut self, id: u32, now: Now) -> Option<()> {
+        let contact = self.contacts.get(id as usize)?.clone();
+        let hop = contact.way(&self.house)?;
+        let pair = self.house.switch.open(self.key)?;
+        self.estate.lock().pairs.push(pair.clone());
+        let random = || self.house.sessions.random();
+        let (transaction, tag, mut spoken) = (random(), self.key.tag(random()), Spoken::new(random().into()));
+        let body = self.media.as_ref()?.offer(&pair, &mut spoken);
+        let bytes = {
+            let estate = self.estate.lock();
+            let owed = estate.owed.as_ref()?;
+            let via = words::via(&self.house, self.key, transaction, hop);
+            self.write_invite(owed, &contact, hop, &via, &tag, &body)
+        };
+        let invite = sip::Message::parse(bytes.into()).ok()?;
+        let ringing = Ringing { id, invite, hop, transaction };
+        self.estate.lock().open.push(ringing.clone());
+        self.begin_branch(ringing, tag, Some(pair), Some(spoken), now);
+        Some(())
+    }
+
+    /// The callee's INVITE: the caller's, as our own.
+    fn write_invite(&self, owed: &Owed, contact: &Contact, hop: Hop, via: &str, tag: &str, body: &[u8]) -> Vec<u8> {
+        let request = owed.request.view();
+        let mut lines = contact.routes.clone().into_bytes();
+        lines.extend_from_slice(words::contact(&self.house, self.key, hop).as_bytes());
+        lines.extend_from_slice(words::ALLOW.as_bytes());
+        words::pass_on(&mut lines, request, router::strip_of(&self.house, request, owed.hop));
+        lines.extend_from_slice(words::SDP.as_bytes());
+        let mut out = Vec::with_capacity(lines.len() + body.len() + 512);
+        sip::request(
+            &mut out,
+            &sip::Request {
+                method: "INVITE",
+                uri: &contact.uri,
+                via,
+                from: &words::with_tag(request.from().ok(), tag),
+                to: &words::one_line(request.first(Name::To).unwrap_or_default()),
+                call_id: &self.house.sessions.token(),
+                cseq: 1,
+                // A loop over several such servers ends too (RFC 7332 §4).
+                max_forwards: request.max_forwards().ok().flatten().unwrap_or(MAX_FORWARDS + 1).saturating_sub(1),
+                lines: &lines,
+                body,
+            },
+        );
+        out
+    }
+
+    fn begin_branch(
+        &mut self,
+        ringing: Ringing,
+        tag: String,
+        pair: Option<Arc<Pair>>,
+        spoken: Option<Spoken>,
+        now: Now,
+    ) {
+        let Ringing { id, invite, hop, transaction, .. } = ringing;
+        let bytes = invite.bytes().clone();
+        let machine = ClientInvite::new(bytes, transaction::acknowledge, self.timers, hop.is_reliable(), now.at);
+        self.branches.push(Branch {
+            machine,
+            id,
+            transaction,
+            tag,
+            invite,
+            hop,
+            pair,
+            spoken,
+            heard: None,
+            first: None,
+            refused: None,
+            acks: Vec::new(),
+            answered_elsewhere: false,
+        });
+    }
+
+    /// Takes up the branches of a fallen actor. Their INVITEs go once more, as repeats, so that what comes of them is
+    /// heard.
+    pub(super) fn call_again(&mut self, now: Now) {
+        let open = self.estate.lock().open.clone();
+        for ringing in open {
+            let tag = ringing.invite.view().from().ok().and_then(|from| from.tag()).unwrap_or_default();
+            let tag = String::from_utf8_lossy(tag).into_owned();
+            self.begin_branch(ringing, tag, None, None, now);
+        }
+    }
+
+    fn branch(&mut self, id: u32) -> Option<&mut Branch> {
+        self.branches.iter_mut().find(|branch| branch.id == id)
+    }
+
+    /// Takes an INVITE of ours back.
+    pub(super) fn cancel(&mut self, id: u32, answered: bool, now: Now) {
+        if let Some(branch) = self.branch(id) {
+            branch.answered_elsewhere = answered;
+            branch.machine.handle(Input::Cancel, now.at);
+        }
+    }
+
+    /// The 2xx of a branch takes the session: it is acknowledged.
+    pub(super) fn taken(&mut self, id: u32, now: Now) -> Option<Taken> {
+        let at = self.branches.iter().position(|branch| branch.id == id)?;
+        let First { response, dialog, answer } = self.branches[at].first.take()?;
+        self.acknowledge(at, &dialog, now);
+        let branch = &mut self.branches[at];
+        let (pair, spoken, hop) = (branch.pair.clone()?, branch.spoken.take()?, branch.hop);
+        Some(Taken { response, dialog, hop, pair, answer: answer?, spoken })
+    }
+
+    /// The 2xx of a branch is acknowledged, and hung up at once.
+    pub(super) fn hang_up(&mut self, id: u32, now: Now) {
+        let Some(at) = self.branches.iter().position(|branch| branch.id == id) else { return };
+        if let Some(First { dialog, .. }) = self.branches[at].first.take() {
+            self.hang_up_dialog(at, dialog, now);
+        }
+        self.close_branch(at);
+    }
+
+    fn hang_up_dialog(&mut self, at: usize, dialog: Dialog, now: Now) {
+        self.acknowledge(at, &dialog, now);
+        let [_, party] = self.people.clone();
+        let mut leg = Leg { dialog, hop: self.branches[at].hop, party };
+        self.part(&mut leg, "", None, now);
+    }
+
+    /// What a branch has open in the world is closed.
+    fn close_branch(&mut self, at: usize) {
+        let branch = &mut self.branches[at];
+        let (id, pair) = (branch.id, branch.pair.take());
+        let mut estate = self.estate.lock();
+        estate.open.retain(|each| each.id != id);
+        if let Some(pair) = pair {
+            estate.close(&pair, &self.house.switch);
+        }
+    }
+
+    /// Sends the ACK for a 2xx, and keeps it for the repeats of the 2xx.
+    fn acknowledge(&mut self, at: usize, dialog: &Dialog, _now: Now) {
+        let hop = way_within(&self.house, dialog.next_hop(), self.branches[at].hop).unwrap_or(self.branches[at].hop);
+        let via = words::via(&self.house, self.key, self.house.sessions.random(), hop);
+        let number = self.branches[at].invite.view().cseq().map(|cseq| cseq.number).unwrap_or_default();
+        let mut ack = Vec::with_capacity(512);
+        dialog.acknowledge(&mut ack, number, &via);
+        self.send(hop, &ack);
+        self.branches[at].acks.push((dialog.remote_tag().into(), hop, ack.into()));
+    }
+
+    /// A branch's refusal in its own words.
+    pub(super) fn refusal_of(&mut self, id: u32) -> Option<sip::Message> {
+        self.branch(id)?.refused.take()
+    }
+
+    /// A response to a request of ours.
+    pub(super) fn answered(&mut self, response: sip::Message, now: Now) {
+        let view = response.view();
+        let branch = view.top_via().ok().and_then(|via| SessionKey::of_branch(via.branch()?));
+        let (Some((_, transaction)), Ok(cseq)) = (branch, view.cseq()) else { return };
+        let (method, status) = (cseq.method, view.status());
+        if method != Method::Invite {
+            self.replied(transaction, method, &response, now);
+            return;
+        }
+        if let Some(each) = self.branches.iter_mut().find(|each| each.transaction == transaction) {
+            let bytes = response.bytes().clone();
+            each.heard = Some(response);
+            each.machine.handle(Input::Response { status, bytes }, now.at);
+        }
+    }
+
+    /// Whether something was done.
+    pub(super) fn settle_branches(&mut self, now: Now) -> bool {
+        let mut was_busy = false;
+        for at in 0..self.branches.len() {
+            while let Some(output) = self.branches[at].machine.poll_output() {
+                was_busy = true;
+                let id = self.branches[at].id;
+                match output {
+                    Output::Send(bytes) => {
+                        if !self.send(self.branches[at].hop, &bytes) {
+                            self.branches[at].machine.handle(Input::TransportError, now.at);
+                        }
+                    }
+                    Output::Response { status: status @ ..200, .. } => {
+                        self.rules.handle(Move::Provisional { branch: id, status }, now.at);
+                    }
+                    Output::Response { status: 200..300, .. } => self.succeeded(at, now),
+                    Output::Response { status, .. } => {
+                        self.branches[at].refused = self.branches[at].heard.take();
+                        self.close_branch(at);
+                        self.rules.handle(Move::Refused { branch: id, status }, now.at);
+                    }
+                    Output::Cancel => self.send_cancel(at, now),
+                    Output::Ended(end) => {
+                        if end != End::Done {
+                            self.close_branch(at);
+                        }
+                        // Passed over where it has answered.
+                        self.rules.handle(Move::Failed { branch: id }, now.at);
+                    }
+                }
+            }
+        }
+        // A refusal may still be wanted in its own words.
+        let is_open = self.rules.is_open();
+        self.branches.retain(|branch| !branch.machine.is_ended() || (is_open && branch.refused.is_some()));
+        was_busy
+    }
+
+    fn send_cancel(&mut self, at: usize, now: Now) {
+        let branch = &self.branches[at];
+        let reason =
+            if branch.answered_elsewhere { "Reason: SIP;cause=200;text=\"Call completed elsewhere\"\r\n" } else { "" };
+        let Some(cancel) = transaction::cancel(branch.machine.invite(), reason.as_bytes()) else { return };
+        let (transaction, hop) = (branch.transaction, branch.hop);
+        self.ask(Method::Cancel, transaction, hop, cancel.into(), None, now);
+    }
+
+    /// A 2xx: the first one is the rules' to judge; a repeat gets its ACK again; another fork's is hung up.
+    fn succeeded(&mut self, at: usize, now: Now) {
+        let Some(response) = self.branches[at].heard.take() else { return };
+        let branch = &self.branches[at];
+        let tag = response.view().to().ok().and_then(|to| to.tag()).unwrap_or_default();
+        if let Some((_, hop, ack)) = branch.acks.iter().find(|(acked, ..)| acked.as_bytes() == tag) {
+            self.send(*hop, ack);
+            return;
+        }
+        let Ok(dialog) = Dialog::of_response(branch.invite.view(), response.view()) else {
+            tracing::debug!(session = %self.key.text(), "A 2xx makes no dialog");
+            return;
+        };
+        if branch.first.is_some() {
+            return; // a repeat, before the first was judged
+        }
+        if !branch.acks.is_empty() {
+            return self.hang_up_dialog(at, dialog, now);
+        }
+        let id = branch.id;
+        let answer = Media::answer_of(response.view());
+        let usable = answer.is_some() && branch.pair.is_some();
+        self.branches[at].first = Some(First { response, dialog, answer });
+        self.rules.handle(Move::Accepted { branch: id, usable }, now.at);
+    }
+}

@@ -1,0 +1,35 @@
+//! Where a user can be called, for a session that asks.
+
+use base::Now;
+use im::registrar::{self, Binding};
+
+use super::registration::serves;
+use super::{Here, UserActor};
+use crate::contact::Contact;
+use crate::message::{SessionInput, SessionKey, Whereabouts};
+use crate::turn;
+
+impl UserActor {
+    /// 404 where nobody has this name; 480 for whom sessions are not in the profile of: another is not told why.
+    pub(super) fn whereabouts(&mut self, session: SessionKey, now: Now) {
+        let Some(here) = self.here() else { return };
+        let found = match &here.account {
+            None => Err(404),
+            Some(account) if !serves(&account.services, "session") => Err(480),
+            Some(account) => {
+                let contacts = here.session_bindings(now).into_iter().map(Contact::of).collect();
+                Ok(Box::new(Whereabouts { aor: account.aor.clone(), contacts }))
+            }
+        };
+        turn::fill_later(|turn| turn.session(session, SessionInput::Whereabouts(found)));
+    }
+}
+
+impl Here {
+    /// The durable bindings that take sessions and whose time is not over.
+    fn session_bindings(&self, now: Now) -> Vec<&Binding> {
+        let standing: Vec<&Binding> = self.durable.iter().filter(|binding| !binding.is_over(now)).collect();
+        let wanted = registrar::session_contacts(standing.iter().map(|binding| binding.params.as_str()));
+        wanted.into_iter().map(|at| standing[at]).collect()
+    }
+}
