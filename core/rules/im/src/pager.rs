@@ -203,7 +203,10 @@ impl Delivery {
             // RFC 3261 §16.7 step 5: a 2xx is passed on at once. The others of its round have the message too.
             Verdict::Open if success => self.decide(Output::Relay(target), Verdict::Told),
             Verdict::Open => self.go_on(now),
-            Verdict::Stored if success => self.decide(Output::TakeBack, Verdict::TakenBack),
+            // A 482 to what was offered before says that he has it (decisions D3).
+            Verdict::Stored if success || matches!(state, State::Final(482)) => {
+                self.decide(Output::TakeBack, Verdict::TakenBack);
+            }
             Verdict::Told | Verdict::Stored | Verdict::TakenBack => {}
         }
     }
@@ -380,6 +383,15 @@ mod tests {
         delivery.handle(Input::Answer { target: 1, status: 404 }, now());
         assert_eq!(said(&mut delivery), [Send(1), Store]);
         assert!(delivery.is_over());
+    }
+
+    #[test]
+    fn a_late_482_says_that_he_has_it() {
+        // decisions D3
+        let mut delivery = to(&[(1, 1_000)]);
+        delivery.handle_timeout(now().later(Duration::from_secs(11)));
+        delivery.handle(Input::Answer { target: 1, status: 482 }, now());
+        assert_eq!(said(&mut delivery), [Send(1), Store, TakeBack]);
     }
 
     #[test]
