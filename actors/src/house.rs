@@ -51,6 +51,8 @@ pub struct House {
     pub registry: Arc<Registry>,
     /// Ids that nobody guesses.
     pub ids: IdMaker,
+    /// When it came to life.
+    pub started: Now,
     clock: Clock,
 }
 
@@ -71,6 +73,7 @@ impl House {
             metrics: Arc::default(),
             registry: Arc::new(Registry::new(config.shards)),
             ids,
+            started: clock(),
             clock,
             routing: routing_of(&config),
             config,

@@ -57,8 +57,16 @@ pub enum Offer {
     Notice(Box<im::Entry>),
     /// The user's own device is there: what waits may be tried again (decisions D4).
     Active,
-    /// The account was changed by an operator.
-    AccountChanged,
+    /// The account was changed by an operator, who hears when nothing of what was before is in force.
+    AccountChanged(Heard),
+    /// A page message from this user, whose password is right and whose nonce is from before the start: perhaps it was
+    /// taken then, and only its answer was lost. If not, its sender is challenged.
+    Perhaps {
+        /// Whom it is for.
+        receiver: Aor,
+        /// The request, and the way back.
+        answer: Answer,
+    },
     /// A letter's time is over (from the store's sweep).
     Expired(Box<storage::spool::Letter>),
     /// A session wants to know where this user can be called.
@@ -68,6 +76,20 @@ pub enum Offer {
     },
     /// A test's wish.
     Panic,
+}
+
+/// Dropped when it has been heard: whoever holds the other end waits for that.
+#[derive(Debug)]
+pub struct Heard(#[expect(dead_code, reason = "what counts is when it is dropped")] tokio::sync::oneshot::Sender<()>);
+
+impl Heard {
+    /// One end for the offer, and what is over when that is dropped.
+    pub fn new() -> (Self, impl Future<Output = ()>) {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        (Self(sender), async {
+            let _ = receiver.await;
+        })
+    }
 }
 
 /// Offers of one turn for one shard, with the users they are for.

@@ -124,6 +124,9 @@ impl Nursery {
             return; // dropped: 503
         }
         if !self.live.contains_key(&to) {
+            if let Offer::AccountChanged(_) = offer {
+                return; // nobody holds what was before: the next start reads what is
+            }
             if self.live.len() >= ACTIVE_USERS_PER_SHARD_MAX {
                 return;
             }

@@ -5,6 +5,7 @@ mod calls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base::limits::MAX_FORWARDS;
 use base::{Aor, Now};
@@ -96,6 +97,11 @@ pub fn message(house: &Arc<House>, turn: &mut Turn, view: View<'_>, from: Hop, n
                 turn.offer(name, Offer::Missing { answer: case.answer(record) });
             }
         }
+        Who::Perhaps(row, receiver) => {
+            if let Some(record) = case.begin(turn) {
+                turn.offer(row.aor.clone(), Offer::Perhaps { receiver, answer: case.answer(record) });
+            }
+        }
         Who::User(row) => {
             if row.climb.contains(Climb::QUEUED) && view.method() != Method::Register {
                 turn.offer(row.aor.clone(), Offer::Active);
@@ -121,11 +127,28 @@ pub fn again(house: &Arc<House>, turn: &mut Turn, answer: Answer, now: Now) {
     match case.identify(turn, &target) {
         // What it heard is the same for a repeat: the record is dropped.
         Who::Nobody => {}
-        Who::Unknown(_) => case.challenge(turn, &target, false),
+        Who::Unknown(_) => {
+            turn.counts.add(Count::AuthFailed);
+            case.challenge(turn, &target, false);
+        }
+        Who::Perhaps(row, receiver) => {
+            turn.offer(row.aor.clone(), Offer::Perhaps { receiver, answer: case.answer(record) });
+        }
         Who::User(row) => case.decide(turn, record, target, &Sender::User(row)),
         Who::Trusted(sender) => case.decide(turn, record, target, &Sender::Trusted(sender)),
     }
 }
+
+/// A page message that was not taken before the start after all: its sender is challenged.
+pub(crate) fn challenge(house: &Arc<House>, turn: &mut Turn, answer: Answer, now: Now) {
+    let Some((slot, caller, request)) = answer.take_back() else { return };
+    house.transactions.forget(slot);
+    let case = Case::of(house, request.view(), caller, now);
+    case.challenge(turn, &case.route(), true);
+}
+
+/// For so long after a start there may be requests under way that were signed before it: twice timer F.
+const YOUTH: Duration = Duration::from_secs(64);
 
 /// Who sent a request.
 enum Who {
@@ -135,6 +158,9 @@ enum Who {
     Unknown(Aor),
     /// A user who has shown the password.
     User(Arc<Reach>),
+    /// A user who has shown the password with a nonce from before the start, in a page message: that may have been taken
+    /// then.
+    Perhaps(Arc<Reach>, Aor),
     /// Somebody for whom a trusted peer speaks.
     Trusted(Aor),
 }
@@ -236,7 +262,8 @@ impl<'a> Case<'a> {
         let (house, view, now) = (self.house, self.view, self.now);
         if house.config.trusts(self.from.peer().ip()) {
             // Decisions D7: P-Asserted-Identity, without it From.
-            let asserted = view.values(Name::PAssertedIdentity).find_map(|value| aor_of(sip::NameAddr::parse(value)?.uri));
+            let asserted =
+                view.values(Name::PAssertedIdentity).find_map(|value| aor_of(sip::NameAddr::parse(value)?.uri));
             return match asserted.or_else(|| aor_of(view.from().ok()?.uri)) {
                 Some(sender) => Who::Trusted(sender),
                 None => {
@@ -261,8 +288,15 @@ impl<'a> Case<'a> {
             return Who::Nobody;
         };
         let Some(row) = house.reach.get_login(&name) else {
-            // Nobody makes the store work by guessing: the nonce must be one that we have sent to somebody.
-            if house.nonces.look(&credentials.nonce, now) == Verdict::Good && self.allowed(turn) {
+            // Nobody makes the store work by guessing: the nonce must be one that we have sent to somebody, or that we
+            // may have sent before the start.
+            let is_young = now.at.saturating_duration_since(house.started.at) < YOUTH;
+            let is_known = match house.nonces.look(&credentials.nonce, now) {
+                Verdict::Good => true,
+                Verdict::Stale => false,
+                Verdict::Forged | Verdict::Replayed => is_young,
+            };
+            if is_known && self.allowed(turn) {
                 return Who::Unknown(name);
             }
             self.challenge(turn, target, true);
@@ -274,21 +308,39 @@ impl<'a> Case<'a> {
             self.challenge(turn, target, false);
             return Who::Nobody;
         }
-        if !same_uri(credentials.uri.as_bytes(), view.request_uri()) {
+        if !self.is_signed(credentials.uri.as_bytes(), target) {
             // RFC 7616 §3.4.6: what was signed is not what was sent.
             self.refuse_unasked(turn, 400, "Digest uri is not the Request-URI", b"");
             return Who::Nobody;
         }
         match house.nonces.check(&credentials.nonce, credentials.nc, now) {
             Verdict::Good => return Who::User(row),
-            // The password is right, only the nonce is none of ours any more: so it is after every start (decisions D6).
-            Verdict::Stale | Verdict::Forged => self.challenge(turn, target, true),
+            // The password is right, only the nonce is old, or none of ours any more: so it is after every start (D6).
+            Verdict::Stale => self.challenge(turn, target, true),
+            Verdict::Forged => {
+                if let (Method::Message, Ok(Route::User(receiver))) = (view.method(), target) {
+                    return Who::Perhaps(row, receiver.clone());
+                }
+                self.challenge(turn, target, true);
+            }
             Verdict::Replayed => {
                 turn.counts.add(Count::AuthFailed);
                 self.challenge(turn, target, false);
             }
         }
         Who::Nobody
+    }
+
+    /// Whether what was signed is what was sent. One name of ours is as good as another: some clients sign our address
+    /// and ask our domain, or the other way round.
+    fn is_signed(&self, signed: &[u8], target: &Target) -> bool {
+        let sent = self.view.request_uri();
+        if signed == sent {
+            return true;
+        }
+        let (Ok(signed), Ok(sent)) = (Uri::parse(signed), Uri::parse(sent)) else { return false };
+        let are_ours = *target == Ok(Route::Ours) && self.house.routing.route(&signed) == Ok(Route::Ours);
+        are_ours || signed.same_as(&sent)
     }
 
     /// The domain of ours that credentials are for; nothing when their realm is not ours.
@@ -358,7 +410,8 @@ impl<'a> Case<'a> {
             }
             (Method::Register, _) => self.refuse(turn, record, 404, "Not a domain of this registrar", b""),
             (Method::Options, Route::Ours) => {
-                let lines = [ALLOW, b"Accept: text/plain, message/cpim, application/sdp, */*\r\nSupported: path\r\n"].concat();
+                let lines =
+                    [ALLOW, b"Accept: text/plain, message/cpim, application/sdp, */*\r\nSupported: path\r\n"].concat();
                 self.refuse(turn, record, 200, "", &lines);
             }
             (Method::Message, Route::User(receiver)) => self.page(turn, record, sender, receiver),
@@ -423,7 +476,7 @@ impl<'a> Case<'a> {
     /// The request for an actor, and the way back.
     fn answer(&self, record: Record<'_>) -> Answer {
         let request = sip::Message::copy_of(self.view);
-        Answer::new(record.keep(), self.from, request, false, self.house.transactions.clone())
+        Answer::new(record.keep(), self.from, request, self.now, self.house.transactions.clone())
     }
 
     fn repeated(&self, turn: &mut Turn, known: Served) {
@@ -475,10 +528,6 @@ fn way_back(view: View<'_>, from: Hop) -> Hop {
     }
 }
 
-fn same_uri(signed: &[u8], sent: &[u8]) -> bool {
-    signed == sent || matches!((Uri::parse(signed), Uri::parse(sent)), (Ok(one), Ok(other)) if one.same_as(&other))
-}
-
 /// Where and how a request goes on.
 pub(crate) struct Onward<'a> {
     /// Where to.
@@ -509,7 +558,8 @@ pub(crate) fn strip_of(house: &House, view: View<'_>, from: Hop) -> &'static [Na
         return STRIP_CLIENT;
     }
     // RFC 3325 §7: an identity that is to be private goes to nobody who is not trusted.
-    let wants_privacy = |value: &[u8]| value.split(|octet| *octet == b';').any(|one| one.trim_ascii().eq_ignore_ascii_case(b"id"));
+    let wants_privacy =
+        |value: &[u8]| value.split(|octet| *octet == b';').any(|one| one.trim_ascii().eq_ignore_ascii_case(b"id"));
     if view.values(Name::Privacy).any(wants_privacy) { STRIP_PRIVATE } else { STRIP_TRUSTED }
 }
 

@@ -18,13 +18,14 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use base::limits::{STRIPES, TRANSACTIONS_MAX};
-use im::pager::is_away;
 use base::{Aor, IdMaker, KeyedHash, Now};
 use bytes::Bytes;
 use hashbrown::HashMap;
+use im::pager::is_away;
 use parking_lot::Mutex;
 use sip::{Delta, Layout, Message, Method, Name, Reply, View};
 use slab::Slab;
@@ -153,6 +154,8 @@ enum Role {
     Relay {
         /// Who proved to have sent it.
         sender: Aor,
+        /// When it came.
+        came_unix_ms: u64,
     },
     /// An actor's own, that it calls by this number.
     Ask { token: u64 },
@@ -207,6 +210,7 @@ pub struct Transactions {
     silence: Duration,
     clock: fn() -> Now,
     bound: usize,
+    hurried: AtomicBool,
 }
 
 impl Transactions {
@@ -225,6 +229,7 @@ impl Transactions {
             silence,
             clock,
             bound: bound / STRIPES,
+            hurried: AtomicBool::new(false),
         })
     }
 
@@ -306,7 +311,7 @@ impl Transactions {
     ) {
         let start = turn.arena.len();
         write(&mut turn.arena, &slot.branch());
-        let role = Role::Relay { sender: parties.sender.clone() };
+        let role = Role::Relay { sender: parties.sender.clone(), came_unix_ms: now.unix_ms };
         self.call(turn, slot, callee, (parties.receiver.clone(), role), now, start);
     }
 
@@ -331,11 +336,20 @@ impl Transactions {
     }
 
     /// `false`: the record is gone, and nothing was sent.
-    fn call(self: &Arc<Self>, turn: &mut Turn, slot: Slot, callee: Hop, whose: (Aor, Role), now: Now, start: usize) -> bool {
+    fn call(
+        self: &Arc<Self>,
+        turn: &mut Turn,
+        slot: Slot,
+        callee: Hop,
+        whose: (Aor, Role),
+        now: Now,
+        start: usize,
+    ) -> bool {
         {
             let mut table = self.stripe(slot);
             let table = &mut *table;
-            let Some(record) = table.records.get_mut(slot.index as usize).filter(|record| record.generation == slot.generation)
+            let Some(record) =
+                table.records.get_mut(slot.index as usize).filter(|record| record.generation == slot.generation)
             else {
                 turn.arena.truncate(start);
                 return false;
@@ -433,10 +447,10 @@ impl Transactions {
     fn climb(self: &Arc<Self>, turn: &mut Turn, record: &mut Record, slot: Slot, status: u16, goes_on: bool) {
         record.state = State::Given;
         let (Some(call), Some(caller)) = (&record.call, record.caller) else { return };
-        let Role::Relay { sender } = &call.role else { return };
+        let Role::Relay { sender, came_unix_ms } = &call.role else { return };
         match without_top_via(&call.request) {
             Some(request) => {
-                let answer = Answer::new(slot, caller, request, true, self.clone());
+                let answer = Answer::of(slot, caller, request, true, *came_unix_ms, self.clone());
                 let sender = sender.clone();
                 turn.offer(call.party.clone(), Offer::Undelivered { sender, answer, status });
             }
@@ -485,7 +499,7 @@ impl Transactions {
             let due = |queue: &mut VecDeque<Due>| queue.pop_front_if(|due| due.at <= now.at);
             if let Some(due) = table.again.iter_mut().find_map(due) {
                 self.repeat_request(turn, table, due.slot(stripe), now);
-            } else if let Some(due) = due(&mut table.silence).or_else(|| due(&mut table.fail)) {
+            } else if let Some(due) = self.silent(table, now) {
                 self.fall_silent(turn, table, due.slot(stripe));
             } else if let Some(due) = due(&mut table.linger) {
                 table.free(due.index, due.generation);
@@ -495,6 +509,19 @@ impl Transactions {
             left -= 1;
         }
         true
+    }
+
+    /// The next whose patience is over. In a hurry nobody who is relayed has any.
+    fn silent(&self, table: &mut Stripe, now: Now) -> Option<Due> {
+        let hurried = self.hurried.load(Ordering::Relaxed);
+        let silent = table.silence.pop_front_if(|due| hurried || due.at <= now.at);
+        silent.or_else(|| table.fail.pop_front_if(|due| due.at <= now.at))
+    }
+
+    /// The house is about to close: receivers who have not answered yet count as away, so that no sender is left without
+    /// an answer.
+    pub fn hurry(&self) {
+        self.hurried.store(true, Ordering::Relaxed);
     }
 
     /// Timer E.
@@ -526,7 +553,15 @@ impl Transactions {
     }
 
     /// The final answer of `slot` leaves, written by `write`; what a repeat gets is `delta`.
-    fn finish(&self, turn: &mut Turn, slot: Slot, caller: Hop, delta: Delta, now: Now, write: impl FnOnce(&mut Vec<u8>)) {
+    fn finish(
+        &self,
+        turn: &mut Turn,
+        slot: Slot,
+        caller: Hop,
+        delta: Delta,
+        now: Now,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
         {
             let mut table = self.stripe(slot);
             let Some(record) = table.get(slot).filter(|record| record.state != State::Answered) else { return };
@@ -539,7 +574,15 @@ impl Transactions {
     }
 
     /// The final answer to a request at hand leaves, and is kept for its repeats.
-    pub(crate) fn answer(&self, turn: &mut Turn, slot: Slot, caller: Hop, request: View<'_>, reply: &Reply<'_>, now: Now) {
+    pub(crate) fn answer(
+        &self,
+        turn: &mut Turn,
+        slot: Slot,
+        caller: Hop,
+        request: View<'_>,
+        reply: &Reply<'_>,
+        now: Now,
+    ) {
         self.finish(turn, slot, caller, Delta::from_reply(reply), now, |out| sip::reply(out, request, reply));
     }
 
@@ -571,9 +614,9 @@ impl Transactions {
         self.stripe(slot).free(slot.index, slot.generation);
     }
 
-    /// Requests whose final answer is still owed by us, as far as an actor decides it: what a stop waits for.
+    /// Requests whose final answer is still owed to their callers: what a stop waits for.
     pub fn undecided(&self) -> usize {
-        let owed = |record: &Record| record.caller.is_some() && matches!(record.state, State::Deciding | State::Given);
+        let owed = |record: &Record| record.caller.is_some() && record.state != State::Answered;
         self.stripes.iter().map(|stripe| stripe.lock().records.iter().filter(|(_, record)| owed(record)).count()).sum()
     }
 
@@ -612,7 +655,13 @@ impl Due {
 
 impl Call {
     /// Over a used one where there is one, so that nothing is allocated in steady state.
-    fn new(used: Option<Box<Self>>, callee: Hop, request: &[u8], method: Method, (party, role): (Aor, Role)) -> Box<Self> {
+    fn new(
+        used: Option<Box<Self>>,
+        callee: Hop,
+        request: &[u8],
+        method: Method,
+        (party, role): (Aor, Role),
+    ) -> Box<Self> {
         match used {
             Some(mut call) => {
                 let mut buffer = std::mem::take(&mut call.request);
@@ -621,9 +670,15 @@ impl Call {
                 *call = Self { callee, request: buffer, method, party, role, proceeding: false, halves: E_HALVES[0] };
                 call
             }
-            None => {
-                Box::new(Self { callee, request: request.to_vec(), method, party, role, proceeding: false, halves: E_HALVES[0] })
-            }
+            None => Box::new(Self {
+                callee,
+                request: request.to_vec(),
+                method,
+                party,
+                role,
+                proceeding: false,
+                halves: E_HALVES[0],
+            }),
         }
     }
 }
@@ -696,13 +751,25 @@ struct Owed {
     request: Message,
     /// Whether `received` and `rport` stand in its Via already.
     via_filled: bool,
+    came_unix_ms: u64,
     transactions: Arc<Transactions>,
 }
 
 impl Answer {
-    /// For a request whose record is `slot`.
-    pub fn new(slot: Slot, caller: Hop, request: Message, via_filled: bool, transactions: Arc<Transactions>) -> Self {
-        Self(Some(Box::new(Owed { slot, caller, request, via_filled, transactions })))
+    /// For a request that has just come, and whose record is `slot`.
+    pub fn new(slot: Slot, caller: Hop, request: Message, now: Now, transactions: Arc<Transactions>) -> Self {
+        Self::of(slot, caller, request, false, now.unix_ms, transactions)
+    }
+
+    fn of(
+        slot: Slot,
+        caller: Hop,
+        request: Message,
+        via_filled: bool,
+        came_unix_ms: u64,
+        transactions: Arc<Transactions>,
+    ) -> Self {
+        Self(Some(Box::new(Owed { slot, caller, request, via_filled, came_unix_ms, transactions })))
     }
 
     fn owed(&self) -> &Owed {
@@ -713,6 +780,12 @@ impl Answer {
     /// The request.
     pub fn request(&self) -> View<'_> {
         self.owed().request.view()
+    }
+
+    /// Now, with the time of day when the request came: what is reckoned from its receipt is reckoned from that
+    /// (RFC 3428 §7), however long it waited for somebody to look at it.
+    pub fn came(&self, now: Now) -> Now {
+        Now { unix_ms: self.owed().came_unix_ms, ..now }
     }
 
     /// Who waits.

@@ -23,13 +23,13 @@ use futures_util::future::join3;
 use hashbrown::HashMap;
 use im::registrar::Binding;
 use im::{EntryId, Mailbox};
-use storage::{Ask, StoreError};
 use storage::accounts::Account;
 use storage::bindings::StoredBinding;
 use storage::spool::{Letter, Mailbox as Waiting};
+use storage::{Ask, StoreError};
 
 use crate::house::House;
-use crate::message::Offer;
+use crate::message::{Heard, Offer};
 use crate::node::{Node, State as NodeState};
 use crate::nursery::{Handles, MayLeave, Offered, Ties};
 use crate::reach::Reach;
@@ -98,6 +98,8 @@ struct Here {
     writes: usize,
     /// The number of the last REGISTER that was written, and of the last whose outcome is known.
     registers: (u64, u64),
+    /// The account was changed and is being read again; these wait for it.
+    rereading: Option<Vec<Offer>>,
     /// Stored messages whose first receiver may still answer.
     late: VecDeque<Late>,
 }
@@ -155,7 +157,7 @@ impl Handler<Offered> for UserActor {
             State::Loading(waiting) if waiting.len() < LOADING_WAITERS_MAX => waiting.push(offer),
             State::Loading(_) | State::Failed => drop(offer), // 503
             State::Elsewhere(owner) => turn::fill_later(|turn| turn.offer(owner.clone(), offer)),
-            State::Here(_) => self.take(offer, now, ctx),
+            State::Here(_) => self.take_or_wait(offer, now, ctx),
         }
         self.arm(ctx);
         self.node.turn_took(began.elapsed());
@@ -186,13 +188,15 @@ impl Drop for UserActor {
     }
 }
 
-type Loaded = (Result<Option<Account>, StoreError>, Result<Vec<StoredBinding>, StoreError>, Result<Waiting, StoreError>);
+type Loaded =
+    (Result<Option<Account>, StoreError>, Result<Vec<StoredBinding>, StoreError>, Result<Waiting, StoreError>);
 
 impl UserActor {
     fn load(&mut self, ctx: &mut Context<Self>) {
         let (store, aor) = (self.house.store.clone(), self.aor.clone());
         let reading = async move {
-            let (account, bindings, waiting) = join3(store.account(&aor), store.bindings(&aor), store.mailbox(&aor)).await;
+            let (account, bindings, waiting) =
+                join3(store.account(&aor), store.bindings(&aor), store.mailbox(&aor)).await;
             let account = match account {
                 // Nobody has this address: perhaps somebody logs in by it.
                 Ok(None) if !aor.is_tel() => store.by_login(aor.domain(), aor.user()).await,
@@ -268,6 +272,19 @@ impl UserActor {
         }
     }
 
+    /// While a changed account is read, nothing is done by what it was before; but what is under way may end.
+    fn take_or_wait(&mut self, offer: Offer, now: Now, ctx: &mut Context<Self>) {
+        let reading = self.here().and_then(|here| here.rereading.as_mut());
+        match (reading, &offer) {
+            (None, _) | (Some(_), Offer::Outcome { .. } | Offer::TookAfterAll { .. } | Offer::Panic) => {
+                self.take(offer, now, ctx);
+            }
+            (Some(waiting), Offer::AccountChanged(_)) => waiting.push(offer),
+            (Some(waiting), _) if waiting.len() < LOADING_WAITERS_MAX => waiting.push(offer),
+            (Some(_), _) => drop(offer), // 503
+        }
+    }
+
     fn take(&mut self, offer: Offer, now: Now, ctx: &mut Context<Self>) {
         match offer {
             Offer::Register(answer) => self.register(answer, now, ctx),
@@ -284,7 +301,8 @@ impl UserActor {
                 turn::fill_later(|turn| router::again(&self.house, turn, answer, now));
             }
             Offer::Active => self.mailbox_input(im::deferred::Input::UserActive, now, ctx),
-            Offer::AccountChanged => self.reload(ctx),
+            Offer::AccountChanged(heard) => self.reload(heard, ctx),
+            Offer::Perhaps { receiver, answer } => self.perhaps(receiver, answer, ctx),
             Offer::Expired(letter) => self.expired(&letter, now, ctx),
             Offer::Whereabouts { session } => self.whereabouts(session, now),
             #[expect(clippy::panic, reason = "it is what the operator's test asks for")]
@@ -293,13 +311,27 @@ impl UserActor {
     }
 
     /// The account was changed by an operator: what it says is true from now on.
-    fn reload(&mut self, ctx: &mut Context<Self>) {
+    fn reload(&mut self, heard: Heard, ctx: &mut Context<Self>) {
         let reading = self.house.store.account(&self.aor);
         self.under_way();
+        if let Some(here) = self.here() {
+            here.rereading = Some(Vec::new());
+        }
         ctx.spawn(reading.into_actor(self).map(|account, this, ctx| {
+            let waiting = this.here().and_then(|here| here.rereading.take()).unwrap_or_default();
             match account {
                 Ok(account) => this.reloaded(account, ctx),
-                Err(error) => tracing::warn!(%error, "Changed account could not be read"),
+                Err(error) => {
+                    tracing::warn!(%error, "Changed account could not be read");
+                    this.house.reach.remove(&this.aor);
+                    this.state = State::Failed;
+                    return this.leave_soon(ctx);
+                }
+            }
+            drop(heard);
+            let now = this.house.now();
+            for offer in waiting {
+                this.take_or_wait(offer, now, ctx);
             }
             this.done(ctx);
         }));
@@ -372,7 +404,8 @@ impl UserActor {
         let due = |each: &Try| each.delivery.poll_timeout().is_some_and(|at| at <= now.at);
         let Some(here) = self.here() else { return self.ask_to_leave(ctx) };
         while here.late.pop_front_if(|late| late.until <= now.at).is_some() {}
-        let due: Vec<u32> = here.tries.iter().filter(|(_, each)| due(each)).map(|(number, _)| *number).collect();
+        let mut due: Vec<u32> = here.tries.iter().filter(|(_, each)| due(each)).map(|(number, _)| *number).collect();
+        due.sort_unstable(); // in the order in which they came: so they are stored
         if here.bound && here.im_bindings(now).is_empty() {
             self.settle_bound(now, ctx);
             self.publish();
@@ -398,7 +431,9 @@ impl UserActor {
         let quiet = match &self.state {
             State::Loading(_) => false,
             State::Elsewhere(_) | State::Failed => true,
-            State::Here(here) => !here.is_trying() && here.writes == 0 && here.mailbox.is_idle() && here.late.is_empty(),
+            State::Here(here) => {
+                !here.is_trying() && here.writes == 0 && here.mailbox.is_idle() && here.late.is_empty()
+            }
         };
         let now = self.house.now().at;
         let idle = now.saturating_duration_since(self.busy_at) >= self.house.config.user_idle;
@@ -435,6 +470,7 @@ impl Here {
             next_try: 0,
             writes: 0,
             registers: (0, 0),
+            rereading: None,
             late: VecDeque::new(),
         }
     }

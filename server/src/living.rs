@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use actix::Arbiter;
 use actors::config::{ListenerName, Network};
-use actors::message::Offer;
+use actors::switch::Place;
+use actors::message::{Heard, Offer};
 use actors::node::Node;
 use actors::tree::{self, Tree};
 use actors::{Config, House};
@@ -56,7 +57,7 @@ impl Living {
         };
         let doors_config = Arc::new(doors_config(settings));
         let doors = Doors::bind(&doors_config, shards)?;
-        let config = house_config(settings, shards, &doors.udp_addresses(), &doors.tcp_addresses());
+        let config = house_config(settings, shards, &doors);
         let ids = IdMaker::from_os().map_err(|error| system(&error))?;
         let house = House::new(config, store, ids, Now::read);
         let gate = Gate::new(doors_config.connections, doors_config.connections_per_source);
@@ -72,7 +73,8 @@ impl Living {
             let (house, gate, config) = (house.clone(), gate.clone(), doors_config.clone());
             let dialing = house.clone();
             let dialer = actix::Actor::start_in_arbiter(&arbiter.handle(), move |_| Dialer::new(dialing, gate, config));
-            house.introduce(dialer.recipient());
+            house.introduce(dialer.clone().recipient());
+            house.introduce_for_legs(dialer.recipient());
         }
         let handles: Vec<_> = arbiters.iter().map(Arbiter::handle).collect();
         let listeners = doors.children(&handles, &house, &gate, &doors_config);
@@ -94,6 +96,7 @@ impl Living {
     pub async fn stop(self) {
         let Self { house, tree, arbiters, .. } = self;
         tree.close_doors();
+        house.transactions.hurry();
         let began = Instant::now();
         while house.transactions.undecided() > 0 && began.elapsed() < DRAIN {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -123,11 +126,13 @@ impl View {
         shown(&self.node)
     }
 
-    /// Tells a user's actor, if there is one, that its account was changed, and makes the change hold at once: until the
-    /// actor has read it, the data plane knows nothing of the user.
-    pub fn account_changed(&self, aor: &Aor) {
+    /// Tells a user's actor, if there is one, that its account was changed, and makes the change hold: until the actor
+    /// has read it, the data plane knows nothing of the user. Over when nothing of what was before is in force.
+    pub fn account_changed(&self, aor: &Aor) -> impl Future<Output = ()> + use<> {
+        let (heard, over) = Heard::new();
         self.house.reach.remove(aor);
-        self.house.registry.offer(aor.clone(), Offer::AccountChanged);
+        self.house.registry.offer(aor.clone(), Offer::AccountChanged(heard));
+        over
     }
 
     /// Prometheus text.
@@ -176,6 +181,7 @@ fn doors_config(settings: &Settings) -> net::Config {
     net::Config {
         udp: settings.sip.udp.clone(),
         tcp: settings.sip.tcp.clone(),
+        msrp: settings.msrp.tcp.clone(),
         connections: settings.limits.connections,
         connections_per_source: settings.limits.connections_per_source,
         head_time: settings.limits.head_time,
@@ -184,7 +190,8 @@ fn doors_config(settings: &Settings) -> net::Config {
     }
 }
 
-fn house_config(settings: &Settings, shards: usize, udp: &[SocketAddr], tcp: &[SocketAddr]) -> Config {
+fn house_config(settings: &Settings, shards: usize, doors: &Doors) -> Config {
+    let (udp, tcp) = (doors.udp_addresses(), doors.tcp_addresses());
     // A listener at every address of the host is named by the domain: its peers find it by that (RFC 3261 §18.1.1).
     let name = |address: &SocketAddr| {
         let host = match settings.domains.first() {
@@ -192,9 +199,17 @@ fn house_config(settings: &Settings, shards: usize, udp: &[SocketAddr], tcp: &[S
             _ if address.is_ipv6() => format!("[{}]", address.ip()),
             _ => address.ip().to_string(),
         };
-        ListenerName { sent_by: format!("{host}:{}", address.port()) }
+        (host, address.port())
     };
-    let any = tcp.first().or(udp.first()).map_or_else(|| ListenerName { sent_by: "localhost:5060".into() }, name);
+    let named = |address: &SocketAddr| {
+        let (host, port) = name(address);
+        ListenerName { sent_by: format!("{host}:{port}") }
+    };
+    let msrp = doors.msrp_addresses().first().map(|address| {
+        let (host, port) = name(address);
+        Place { host, port }
+    });
+    let any = tcp.first().or(udp.first()).map_or_else(|| ListenerName { sent_by: "localhost:5060".into() }, named);
     let trusted = settings.auth.trusted_peers.iter().filter_map(|peer| match peer {
         TrustedPeer::Network(network) => Some(Network { address: network.address(), bits: network.prefix_bits() }),
         TrustedPeer::Name(_) => None,
@@ -204,8 +219,9 @@ fn house_config(settings: &Settings, shards: usize, udp: &[SocketAddr], tcp: &[S
         realm: settings.auth.realm.clone(),
         algorithms: settings.auth.algorithms.clone(),
         trusted: trusted.collect(),
-        udp: udp.iter().map(name).collect(),
+        udp: udp.iter().map(named).collect(),
         tcp: any,
+        msrp,
         shards,
         message_bytes: settings.limits.message_bytes,
         bindings_per_user: settings.limits.bindings_per_user,
@@ -215,6 +231,7 @@ fn house_config(settings: &Settings, shards: usize, udp: &[SocketAddr], tcp: &[S
         letter_bytes_per_user: settings.deferred.bytes_per_user,
         letter_expiry_s: settings.deferred.expiry_s,
         silence: settings.deferred.silence,
+        session_idle: settings.im.session_idle,
         challenges_per_source: settings.limits.challenges_per_source,
         ..Config::default()
     }

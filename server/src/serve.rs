@@ -164,10 +164,10 @@ impl Caretaker for Keeper {
     }
 
     fn account_changed(&self, aor: &Aor) -> Work<()> {
-        if let Some(view) = &*self.view.read() {
-            view.account_changed(aor);
+        match &*self.view.read() {
+            Some(view) => Box::pin(view.account_changed(aor)),
+            None => Box::pin(std::future::ready(())),
         }
-        Box::pin(std::future::ready(()))
     }
 }
 
@@ -212,6 +212,9 @@ fn probe(settings: &Settings) -> Result<(), Failure> {
     }
     for address in &settings.sip.tcp {
         alone(*address, Type::STREAM, Protocol::TCP).map_err(|why| taken("sip.tcp", *address, &why))?;
+    }
+    for address in &settings.msrp.tcp {
+        alone(*address, Type::STREAM, Protocol::TCP).map_err(|why| taken("msrp.tcp", *address, &why))?;
     }
     Ok(())
 }

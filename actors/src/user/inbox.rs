@@ -5,8 +5,8 @@ use actix::prelude::*;
 use base::limits::LETTERS_IN_HAND_MAX;
 use base::{Aor, Now};
 use bytes::Bytes;
-use im::delivery::{self, Fate, Parties};
 use im::deferred::{Head, Input, Outcome, Output, Why};
+use im::delivery::{self, Fate, Parties};
 use im::{Entry, EntryId};
 use storage::StoreError;
 use storage::spool::{Kept, Letter, MessageId};
@@ -14,6 +14,7 @@ use storage::spool::{Kept, Letter, MessageId};
 use super::{LATE, Late, UserActor, in_time};
 use crate::message::Offer;
 use crate::metrics::Count;
+use crate::router;
 use crate::transactions::{Answer, Slot};
 use crate::turn;
 
@@ -37,12 +38,7 @@ impl UserActor {
         let Some(here) = self.here() else { return };
         let size = entry.size() as u64;
         if let Err(refusal) = here.mailbox.admit(size, entry.expires_unix_s, tried, now) {
-            return turn::fill_later(|turn| {
-                turn.counts.add(Count::MailboxFull);
-                if let Some(answer) = answer {
-                    answer.send_as(turn, now, refusal.status, refusal.reason, b"");
-                }
-            });
+            return self.not_admitted(entry.id, answer, refusal, ctx);
         }
         if tried {
             here.late.push_back(Late { slot, id: entry.id, kept: None, taken: false, until: now.at + LATE });
@@ -60,6 +56,50 @@ impl UserActor {
                 }
                 ctx.spawn(late.into_actor(this).map(|kept, this, ctx| this.kept(kept, entry, letter, None, ctx)));
             }
+        }));
+    }
+
+    /// There is no room for it; but a repeat of what was stored needs none (decisions D3).
+    fn not_admitted(&mut self, id: EntryId, answer: Option<Answer>, refusal: im::Refusal, ctx: &mut Context<Self>) {
+        let asking = self.house.store.was_seen(&self.aor, &message_id(id));
+        self.under_way();
+        ctx.spawn(asking.into_actor(self).map(move |seen, this, ctx| {
+            let now = this.house.now();
+            let is_seen = seen == Ok(true);
+            turn::fill_later(|turn| {
+                turn.counts.add(if is_seen { Count::StoredRepeats } else { Count::MailboxFull });
+                match answer {
+                    Some(answer) if is_seen => answer.send(turn, now, 202, b""),
+                    Some(answer) => answer.send_as(turn, now, refusal.status, refusal.reason, b""),
+                    None => {}
+                }
+            });
+            this.done(ctx);
+        }));
+    }
+
+    /// A message of this user's own that may have been stored before the last start: 202 if it was, else a challenge.
+    /// Its password is right, so nobody but its sender learns anything by it (decisions D3).
+    pub(super) fn perhaps(&mut self, receiver: Aor, answer: Answer, ctx: &mut Context<Self>) {
+        let (store, sender) = (self.house.store.clone(), self.aor.clone());
+        let entry = Entry::of(answer.request(), &sender, 0, answer.came(self.house.now()));
+        let asking = async move {
+            let Ok(entry) = entry else { return Ok(false) };
+            let Some(account) = store.account(&receiver).await? else { return Ok(false) };
+            store.was_seen(&account.aor, &message_id(entry.id)).await
+        };
+        self.under_way();
+        ctx.spawn(asking.into_actor(self).map(move |seen: Result<bool, StoreError>, this, ctx| {
+            let now = this.house.now();
+            turn::fill_later(|turn| match seen {
+                Ok(true) => {
+                    turn.counts.add(Count::StoredRepeats);
+                    answer.send(turn, now, 202, b"");
+                }
+                Ok(false) => router::challenge(&this.house, turn, answer, now),
+                Err(_) => answer.overloaded(turn, now),
+            });
+            this.done(ctx);
         }));
     }
 
@@ -246,7 +286,7 @@ impl UserActor {
                     if let Some(letter) = lost.filter(|_| was_there) {
                         this.tell(&to_entry(&letter), Fate::Failed, now);
                     }
-                    Input::Removed { arrival }
+                    if was_there { Input::Removed { arrival } } else { Input::Absent { arrival } }
                 }
                 Err(error) => {
                     tracing::warn!(%error, "Letter could not be taken out");
@@ -285,7 +325,8 @@ impl UserActor {
         if !house.config.is_ours(sender.domain()) && !sender.is_tel() {
             return; // other domains are not looked for yet
         }
-        let domain = if self.aor.is_tel() { house.config.domains.first().map(String::as_str) } else { Some(self.aor.domain()) };
+        let domain =
+            if self.aor.is_tel() { house.config.domains.first().map(String::as_str) } else { Some(self.aor.domain()) };
         let Some(system) = domain.and_then(|domain| Aor::new("im-system", domain).ok()) else { return };
         let parties = Parties { recipient: &self.aor, sender, system: &system };
         let expiry_s = house.config.letter_expiry_s;
@@ -320,7 +361,8 @@ fn head_of(letter: &Letter) -> Head {
 /// A message as it is written down. What its sender still wants to hear is what is left after the notice that it is
 /// stored.
 fn to_letter(entry: &Entry, owner: &Aor) -> Letter {
-    let wants = entry.asked.as_ref().map(|asked| delivery::owed(asked.wants, Fate::Stored).1.bits()).unwrap_or_default();
+    let wants =
+        entry.asked.as_ref().map(|asked| delivery::owed(asked.wants, Fate::Stored).1.bits()).unwrap_or_default();
     Letter {
         id: message_id(entry.id),
         arrival: 0,
@@ -343,10 +385,10 @@ fn to_letter(entry: &Entry, owner: &Aor) -> Letter {
 fn to_entry(letter: &Letter) -> Entry {
     let kind = base::mime::MediaType::parse(letter.content_type.as_bytes());
     let envelope = kind.filter(|kind| kind.is("message/cpim")).and_then(|_| body::Cpim::parse(&letter.body).ok());
-    let asked = envelope.as_ref().and_then(body::Asked::of).map(|asked| body::Asked {
-        wants: body::Wants::from_bits_truncate(letter.wants),
-        ..asked
-    });
+    let asked = envelope
+        .as_ref()
+        .and_then(body::Asked::of)
+        .map(|asked| body::Asked { wants: body::Wants::from_bits_truncate(letter.wants), ..asked });
     Entry {
         id: entry_id(&letter.id),
         // Every letter was written by us with a sender that parsed; a damaged one is nobody's.
@@ -368,4 +410,3 @@ fn to_entry(letter: &Letter) -> Entry {
 fn unknown() -> Aor {
     Aor::new("anonymous", "anonymous.invalid").expect("a valid address")
 }
-

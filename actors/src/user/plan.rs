@@ -34,7 +34,7 @@ enum What {
     /// A letter.
     Letter { head: Head, entry: Box<Entry> },
     /// Decided: the sender knows, or the mailbox has it. This is what it was.
-    Done(EntryId),
+    Done(EntryId, Option<Head>),
 }
 
 impl UserActor {
@@ -51,7 +51,7 @@ impl UserActor {
             }
             Some(_) => {}
         }
-        let entry = match Entry::of(answer.request(), &sender, expiry_s, now) {
+        let entry = match Entry::of(answer.request(), &sender, expiry_s, answer.came(now)) {
             Ok(entry) => Box::new(entry),
             Err(error) => {
                 let fault = sip::Fault::from(error);
@@ -80,7 +80,7 @@ impl UserActor {
     pub(super) fn undelivered(&mut self, sender: &Aor, answer: Answer, status: u16, now: Now, ctx: &mut Context<Self>) {
         let (house, expiry_s) = (self.house.clone(), self.house.config.letter_expiry_s);
         let Some(here) = self.here() else { return };
-        let entry = Entry::of(answer.request(), sender, expiry_s, now).ok();
+        let entry = Entry::of(answer.request(), sender, expiry_s, answer.came(now)).ok();
         let Some(entry) = entry.filter(|entry| entry.kind.may_wait()) else {
             return turn::fill_later(|turn| answer.send(turn, now, 480, b""));
         };
@@ -114,12 +114,11 @@ impl UserActor {
                 What::Page { answer, .. } => return turn::fill_later(|turn| answer.overloaded(turn, now)),
                 What::Notice(entry) => return self.store(*entry, None, false, None, now, ctx),
                 // One at a time, and the mailbox waits for it.
-                What::Letter { .. } | What::Done(_) => {}
+                What::Letter { .. } | What::Done(..) => {}
             }
         }
         let contacts: Vec<Contact> = here.im_bindings(now).into_iter().map(Contact::of).collect();
-        let targets: Vec<Target> =
-            contacts.iter().zip(0..).map(|(contact, id)| Target { id, q: contact.q }).collect();
+        let targets: Vec<Target> = contacts.iter().zip(0..).map(|(contact, id)| Target { id, q: contact.q }).collect();
         let may_wait = match &what {
             What::Page { entry, .. } => entry.kind.may_wait(),
             _ => true,
@@ -166,8 +165,11 @@ impl UserActor {
                 Output::Store => self.to_store(number, now, ctx),
                 Output::Answer(status) => self.answered(number, status, now, ctx),
                 Output::TakeBack => {
-                    if let What::Done(id) = each.what {
-                        self.take_back(id, now, ctx);
+                    // A letter that was offered again, or a message that was stored after it was tried (decisions D4).
+                    match each.what {
+                        What::Done(_, Some(head)) => self.mailbox_input(im::deferred::Input::TakenBack(head), now, ctx),
+                        What::Done(id, None) => self.take_back(id, now, ctx),
+                        What::Page { .. } | What::Notice(_) | What::Letter { .. } => {}
                     }
                 }
             }
@@ -218,7 +220,7 @@ impl UserActor {
                 let outcome = Outcome::of(status);
                 self.mailbox_input(im::deferred::Input::Outcome { arrival: head.arrival, outcome }, now, ctx);
             }
-            Some((What::Notice(_) | What::Done(_), _)) | None => {}
+            Some((What::Notice(_) | What::Done(..), _)) | None => {}
         }
     }
 
@@ -232,15 +234,16 @@ impl UserActor {
                 let input = im::deferred::Input::Outcome { arrival: head.arrival, outcome: Outcome::Away };
                 self.mailbox_input(input, now, ctx);
             }
-            What::Done(_) => {}
+            What::Done(..) => {}
         }
     }
 
     /// Takes out what a try was about; from now on it only waits for late answers.
     fn decided(&mut self, number: u32) -> Option<(What, &mut Try)> {
         let each = self.here()?.tries.get_mut(&number)?;
-        let id = each.what.id();
-        Some((std::mem::replace(&mut each.what, What::Done(id)), each))
+        let head = if let What::Letter { head, .. } = &each.what { Some(*head) } else { None };
+        let done = What::Done(each.what.id(), head);
+        Some((std::mem::replace(&mut each.what, done), each))
     }
 }
 
@@ -248,18 +251,19 @@ impl What {
     fn id(&self) -> EntryId {
         match self {
             Self::Page { entry, .. } | Self::Notice(entry) | Self::Letter { entry, .. } => entry.id,
-            Self::Done(id) => *id,
+            Self::Done(id, _) => *id,
         }
     }
 
     fn write(&self, house: &House, out: &mut Vec<u8>, contact: &Contact, hop: Hop, branch: &[u8]) {
         match self {
             Self::Page { answer, .. } => {
-                let how = router::Onward { to: hop, contact: contact.uri.as_bytes(), branch, add: contact.routes.as_bytes() };
+                let how =
+                    router::Onward { to: hop, contact: contact.uri.as_bytes(), branch, add: contact.routes.as_bytes() };
                 router::forward(house, out, answer.request(), answer.caller(), &how);
             }
             Self::Notice(entry) | Self::Letter { entry, .. } => write_entry(house, out, entry, contact, hop, branch),
-            Self::Done(_) => {}
+            Self::Done(..) => {}
         }
     }
 }

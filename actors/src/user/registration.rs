@@ -49,7 +49,9 @@ impl UserActor {
             Ok(registered) => registered,
             Err(refusal) => {
                 let lines = refusal.min_expires.map(|least| format!("Min-Expires: {least}\r\n")).unwrap_or_default();
-                return turn::fill_later(|turn| answer.send_as(turn, now, refusal.status, refusal.reason, lines.as_bytes()));
+                return turn::fill_later(|turn| {
+                    answer.send_as(turn, now, refusal.status, refusal.reason, lines.as_bytes())
+                });
             }
         };
         if !registered.changed {
@@ -122,6 +124,9 @@ impl UserActor {
             self.mailbox_input(im::deferred::Input::Bound, now, ctx);
         } else if !stands && here.bound {
             here.bound = false;
+            // What was found over is over for good, also when the clock is set back.
+            here.durable.retain(|binding| !binding.is_over(now));
+            here.bindings.retain(|binding| !binding.is_over(now));
             self.mailbox_input(im::deferred::Input::Unbound, now, ctx);
         }
     }
