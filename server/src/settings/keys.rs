@@ -236,7 +236,7 @@ pub static SECTIONS: &[Section] = &[
         doc: "Sessions and page messages.",
         keys: &[
             asks(
-                "sessions",
+                "sessions past the server",
                 text(
                     "direct",
                     "false",
@@ -252,12 +252,18 @@ pub static SECTIONS: &[Section] = &[
                 ),
             ),
             asks(
-                "sessions",
+                "handing over in a session",
                 text(
                     "page_to_session",
                     "false",
                     "true: a page message to a client that takes no MESSAGE is handed over in a session.",
                 ),
+            ),
+            number(
+                "session_idle",
+                limits::SESSION_IDLE.as_secs(),
+                "seconds",
+                "A session in which nothing is said is ended after this; 0: never.",
             ),
             later(text("exploder", r#""im-exploder""#, "User part of the address that takes a MESSAGE to a list.")),
             later(text("system", r#""im-system""#, "User part of the address that system messages come from.")),

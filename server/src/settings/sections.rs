@@ -187,6 +187,8 @@ pub struct Im {
     pub polite_block: bool,
     /// Whether page messages may go by a session.
     pub page_to_session: bool,
+    /// A session in which nothing is said ends after this; zero: never.
+    pub session_idle: Duration,
     /// User part of the exploder's address.
     pub exploder: String,
     /// User part of the address of system messages.
@@ -318,6 +320,7 @@ impl Settings {
                 direct: reader.get("im.direct", kinds::truth),
                 polite_block: reader.get("im.polite_block", kinds::truth),
                 page_to_session: reader.get("im.page_to_session", kinds::truth),
+                session_idle: reader.get("im.session_idle", kinds::seconds(0..=86_400 * 365)),
                 exploder: reader.get("im.exploder", kinds::user_part),
                 system: reader.get("im.system", kinds::user_part),
             },
