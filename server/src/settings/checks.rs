@@ -144,9 +144,6 @@ fn notices(settings: &Settings) -> Vec<String> {
     if settings.sip.udp.is_empty() && settings.sip.tcp.is_empty() {
         notices.push("[sip] names no address: no client can come in".to_owned());
     }
-    for address in &settings.msrp.tcp {
-        notices.push(format!("msrp.tcp: {address} stays closed: MSRP is not built into this version"));
-    }
     let http = settings.http.listen;
     notices.push(format!("http.listen: {http} stays closed: XCAP and WebSocket are not built into this version"));
     if settings.tls.cert.is_some() {

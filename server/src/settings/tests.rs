@@ -198,7 +198,6 @@ fn what_is_right_is_taken() {
 fn what_stays_closed_is_said_and_is_no_fault() {
     let notices = loaded("[history]\nlimit = 5\n[dns]\ncountry = \"44\"\n").unwrap().notices;
     for words in [
-        "msrp.tcp: 127.0.0.1:2855 stays closed",
         "http.listen: 127.0.0.1:8080 stays closed",
         "history.limit",
         "dns.country",
