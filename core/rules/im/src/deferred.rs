@@ -120,6 +120,8 @@ pub enum Input {
     LoadFailed,
     /// A letter that [`Mailbox::admit`] let in is durable.
     Kept(Head),
+    /// The same, and its first receiver has it meanwhile (a late 2xx): it leaves without being offered.
+    KeptInVain(Head),
     /// A letter that was let in was a repeat of one that is kept, or could not be kept: its place is free again.
     NotKept {
         /// As it was let in.
@@ -289,10 +291,12 @@ impl Mailbox {
                 }
             }
             Input::Kept(head) => {
-                self.settle_pending(head.size);
-                self.count += 1;
-                self.bytes += signed(head.size);
+                self.count_kept(head);
                 self.kept(head);
+            }
+            Input::KeptInVain(head) => {
+                self.count_kept(head);
+                if self.is_known(head.arrival) { self.take_out(head, None) } else { self.leave(head, None) }
             }
             Input::NotKept { size } => self.settle_pending(size),
             Input::Outcome { arrival, outcome } => self.ended(arrival, outcome, now),
@@ -353,6 +357,12 @@ impl Mailbox {
     fn try_at_once(&mut self) {
         self.wait = None;
         self.again = self.offered.is_some();
+    }
+
+    fn count_kept(&mut self, head: Head) {
+        self.settle_pending(head.size);
+        self.count += 1;
+        self.bytes += signed(head.size);
     }
 
     fn settle_pending(&mut self, size: u64) {

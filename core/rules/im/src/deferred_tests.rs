@@ -213,6 +213,12 @@ fn a_late_2xx_takes_the_letter_back_wherever_it_is() {
     assert_eq!(tell(&mut offered, Input::TakenBack(head(1)), at), "");
     assert_eq!(tell(&mut offered, ended(1, 480), at), "remove 1, queued false");
     assert_eq!(tell(&mut holding(9), Input::TakenBack(head(5)), at), "remove 5");
+    let mut written = holding(0);
+    tell(&mut written, Input::Bound, at);
+    written.admit(10, EXPIRES, false, at).unwrap();
+    assert_eq!(said(&mut written), "queued true");
+    assert_eq!(tell(&mut written, Input::KeptInVain(head(1)), at), "remove 1, queued false", "never offered");
+    assert_eq!((written.tally().count, written.pending), (1, Tally::default()));
 }
 
 #[test]
