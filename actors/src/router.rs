@@ -24,7 +24,7 @@ use crate::turn::Turn;
 
 /// What we answer OPTIONS and 405 with (RFC 3261 §20.5).
 const ALLOW: &[u8] = b"Allow: REGISTER, MESSAGE, INVITE, ACK, CANCEL, BYE, OPTIONS\r\n";
-/// Fields that a relayed request of a client loses: credentials for us, and what only trusted nodes may say (P2.3.1).
+/// Fields that a relayed request of a client loses: credentials for us, and what only trusted nodes may say (RFC 3325 §5).
 const STRIP_CLIENT: &[Name] = &[
     Name::Authorization,
     Name::ProxyAuthorization,
@@ -237,7 +237,7 @@ impl<'a> Case<'a> {
         self.house.routing.route(&uri)
     }
 
-    /// Faults that are answered before anything is asked of the sender (P1.2.8–10).
+    /// Faults that are answered before anything is asked of the sender (RFC 3261 §8.2, §16.3).
     fn fault(&self, target: &Target) -> Option<(im::Refusal, Vec<u8>)> {
         let method = self.view.method();
         let plain = |status| im::Refusal::new(status, "");
@@ -356,7 +356,7 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// 401 from the registrar and from ourselves as a user agent, 407 where we are the proxy (P2.2.3); no state is kept.
+    /// 401 from the registrar and from ourselves as a user agent, 407 where we are the proxy (RFC 3261 §22.1); no state is kept.
     fn challenge(&self, turn: &mut Turn, target: &Target, stale: bool) {
         if !self.allowed(turn) {
             return;

@@ -11,8 +11,8 @@ pub mod ingress;
 pub mod turn;
 
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use base::{IdMaker, KeyedHash};
@@ -25,7 +25,7 @@ use crate::hop::ConnId;
 use crate::message::{SessionKey, Side};
 use crate::outbox::{Flows, Outbox};
 
-/// 128 random bits in hex (P6.5.7).
+/// 128 random bits in hex (RFC 4975 §14.1).
 pub type SessionId = [u8; 32];
 
 const STRIPES: usize = 64;

@@ -239,7 +239,7 @@ impl Transactions {
     }
 
     /// The identity of a request's server transaction: RFC 3261 §17.2.3, with the comparison of RFC 2543 for branches
-    /// without the cookie (P1.2.1, P1.2.2).
+    /// without the cookie.
     pub fn key(&self, request: View<'_>) -> u64 {
         self.key_as(request, request.method_text())
     }
@@ -855,3 +855,7 @@ impl std::fmt::Debug for Answer {
         write!(f, "Answer({:?})", self.0.as_ref().map(|owed| owed.slot))
     }
 }
+
+#[cfg(test)]
+#[path = "transactions_tests.rs"]
+mod tests;

@@ -72,7 +72,15 @@ pub enum Cut {
 impl Ingress {
     /// For a connection with this way back.
     pub fn new(own: Arc<Outbox>, now: Instant) -> Self {
-        Self { own, scanner: Scanner::default(), route: None, open: Open::None, bound: Vec::new(), clashed: false, moved: now }
+        Self {
+            own,
+            scanner: Scanner::default(),
+            route: None,
+            open: Open::None,
+            bound: Vec::new(),
+            clashed: false,
+            moved: now,
+        }
     }
 
     /// A leg that this connection was opened for.
@@ -128,7 +136,14 @@ impl Ingress {
     }
 
     /// A new message. `Ok(false)`: more is needed.
-    fn begin(&mut self, switch: &Switch, turn: &mut Turn, read: &mut Read, at: &mut usize, now: Instant) -> Result<bool, ParseError> {
+    fn begin(
+        &mut self,
+        switch: &Switch,
+        turn: &mut Turn,
+        read: &mut Read,
+        at: &mut usize,
+        now: Instant,
+    ) -> Result<bool, ParseError> {
         let bytes = &read.bytes()[*at..];
         if bytes.is_empty() {
             return Ok(false);
@@ -178,7 +193,7 @@ impl Ingress {
     /// The leg that a request is for, if it may use it; else the status that it is answered with.
     fn find(&mut self, switch: &Switch, head: Head<'_>) -> Result<Route, u16> {
         let uri = head.to_uri().map_err(|_| 400u16)?;
-        // An endpoint's To-Path has exactly one URI (P6.5.8).
+        // An endpoint's To-Path has exactly one URI (RFC 4975 §7.3).
         if head.to_path().len() != head.to_first().len() {
             return Err(481);
         }

@@ -82,7 +82,9 @@ impl World {
         room[..held].copy_from_slice(&end.held);
         room[held..held + bytes.len()].copy_from_slice(bytes);
         self.read.fill(held + bytes.len());
-        let Ok(left) = end.ingress.read(&self.switch, &mut self.turn, &mut self.read, Instant::now()) else { return false };
+        let Ok(left) = end.ingress.read(&self.switch, &mut self.turn, &mut self.read, Instant::now()) else {
+            return false;
+        };
         let all = self.read.bytes();
         end.held = all[all.len() - left..].to_vec();
         true
@@ -99,7 +101,9 @@ impl World {
     fn bind(&mut self, end: &mut End, side: Side) {
         let from = if side == Side::Caller { ALICE } else { BOB };
         let to = self.pair.our_path(side);
-        let frame = format!("MSRP bind1234 SEND\r\nTo-Path: {to}\r\nFrom-Path: {from}\r\nMessage-ID: bind1\r\nByte-Range: 1-0/0\r\n-------bind1234$\r\n");
+        let frame = format!(
+            "MSRP bind1234 SEND\r\nTo-Path: {to}\r\nFrom-Path: {from}\r\nMessage-ID: bind1\r\nByte-Range: 1-0/0\r\n-------bind1234$\r\n"
+        );
         assert!(self.feed(end, frame.as_bytes()));
         assert_eq!(heard(&end.wire.taken()), ["200 "]);
     }
@@ -152,13 +156,20 @@ fn bodies(frames: &[String]) -> String {
 #[test]
 fn a_message_comes_out_at_the_other_leg_with_our_paths_and_is_answered_at_once() {
     let (mut world, mut alice, bob) = World::both(1 << 30);
-    let frame = world.send(Side::Caller, "abcd1234", "Message-ID: mess1\r\nByte-Range: 1-5/5\r\nX-Own: kept\r\n", "Hello", '$');
+    let frame =
+        world.send(Side::Caller, "abcd1234", "Message-ID: mess1\r\nByte-Range: 1-5/5\r\nX-Own: kept\r\n", "Hello", '$');
     assert!(world.feed(&mut alice, &frame));
     let stream = bob.wire.taken();
     let text = String::from_utf8_lossy(&stream).into_owned();
     assert_eq!(heard(&stream), ["SEND$ Hello"]);
-    assert!(text.contains(&format!("To-Path: {BOB}\r\nFrom-Path: {}\r\n", world.pair.our_path(Side::Callee))), "{text}");
-    assert!(text.contains("X-Own: kept\r\n") && text.contains("Byte-Range: 1-5/5\r\n") && !text.contains("abcd1234"), "{text}");
+    assert!(
+        text.contains(&format!("To-Path: {BOB}\r\nFrom-Path: {}\r\n", world.pair.our_path(Side::Callee))),
+        "{text}"
+    );
+    assert!(
+        text.contains("X-Own: kept\r\n") && text.contains("Byte-Range: 1-5/5\r\n") && !text.contains("abcd1234"),
+        "{text}"
+    );
     assert_eq!(heard(&alice.wire.taken()), ["200 "]);
 }
 
@@ -194,7 +205,10 @@ fn a_chunk_under_way_gives_way_and_goes_on_with_a_new_head() {
     assert_eq!(heard(&alice.wire.taken()), ["SEND$ quick"]);
     assert!(world.feed(&mut alice, right));
     let frames = heard(&bob.wire.taken());
-    assert_eq!(frames.iter().map(|frame| frame.split(' ').next().unwrap()).collect::<Vec<_>>(), ["SEND+", "200", "SEND$"]);
+    assert_eq!(
+        frames.iter().map(|frame| frame.split(' ').next().unwrap()).collect::<Vec<_>>(),
+        ["SEND+", "200", "SEND$"]
+    );
     assert_eq!(bodies(&frames), body);
 }
 
@@ -207,7 +221,9 @@ fn no_body_makes_us_emit_a_frame_that_we_did_not_cut() {
     assert!(world.feed(&mut alice, begun));
     let stream = bob.wire.taken();
     let ours = String::from_utf8_lossy(&stream).split(' ').nth(1).unwrap().to_owned();
-    let forged = format!("\r\n-------{ours}$\r\nMSRP evil1234 SEND\r\nTo-Path: {BOB}\r\nFrom-Path: msrp://x:1/y;tcp\r\n-------evil1234$\r\n");
+    let forged = format!(
+        "\r\n-------{ours}$\r\nMSRP evil1234 SEND\r\nTo-Path: {BOB}\r\nFrom-Path: msrp://x:1/y;tcp\r\n-------evil1234$\r\n"
+    );
     assert!(world.feed(&mut alice, forged.as_bytes()));
     assert!(world.feed(&mut alice, b"\r\n-------abcd1234$\r\n"));
     let all = [stream, bob.wire.taken()].concat();
@@ -246,7 +262,9 @@ fn what_is_sent_before_the_other_side_is_there_waits_for_it() {
     assert!(world.feed(&mut alice, &frame));
     assert_eq!(world.turn.blocked.len(), 1, "the reader waits");
     let from = world.pair.our_path(Side::Callee).to_owned();
-    let bind = format!("MSRP bind1234 SEND\r\nTo-Path: {from}\r\nFrom-Path: {BOB}\r\nMessage-ID: bind1\r\nByte-Range: 1-0/0\r\n-------bind1234$\r\n");
+    let bind = format!(
+        "MSRP bind1234 SEND\r\nTo-Path: {from}\r\nFrom-Path: {BOB}\r\nMessage-ID: bind1\r\nByte-Range: 1-0/0\r\n-------bind1234$\r\n"
+    );
     assert!(world.feed(&mut bob, bind.as_bytes()));
     assert!(bob.outbox.flush().unwrap());
     let mut frames = heard(&bob.wire.taken());
@@ -281,14 +299,21 @@ fn strangers_thieves_and_other_methods_are_answered_and_nobody_else_notices() {
 
 #[test]
 fn a_refusal_becomes_a_report_to_who_wants_one() {
-    // P6.3
-    for (wish, reports) in [("", vec!["200 ", "REPORT 413 "]), ("Failure-Report: partial\r\n", vec!["REPORT 413 "]), ("Failure-Report: no\r\n", vec![])] {
+    // RFC 4975 §7.1.2
+    for (wish, reports) in [
+        ("", vec!["200 ", "REPORT 413 "]),
+        ("Failure-Report: partial\r\n", vec!["REPORT 413 "]),
+        ("Failure-Report: no\r\n", vec![]),
+    ] {
         let (mut world, mut alice, mut bob) = World::both(1 << 30);
         let frame = world.send(Side::Caller, "abcd1234", &format!("Message-ID: mess1\r\n{wish}"), "unwanted", '$');
         assert!(world.feed(&mut alice, &frame));
         let stream = bob.wire.taken();
         let ours = String::from_utf8_lossy(&stream).split(' ').nth(1).unwrap().trim().to_owned();
-        let refusal = format!("MSRP {ours} 413 Stop\r\nTo-Path: {}\r\nFrom-Path: {BOB}\r\n-------{ours}$\r\n", world.pair.our_path(Side::Callee));
+        let refusal = format!(
+            "MSRP {ours} 413 Stop\r\nTo-Path: {}\r\nFrom-Path: {BOB}\r\n-------{ours}$\r\n",
+            world.pair.our_path(Side::Callee)
+        );
         assert!(world.feed(&mut bob, refusal.as_bytes()));
         assert_eq!(heard(&alice.wire.taken()), reports, "{wish}");
     }
@@ -298,7 +323,9 @@ fn a_refusal_becomes_a_report_to_who_wants_one() {
 fn success_reports_pass_to_the_sender() {
     let (mut world, alice, mut bob) = World::both(1 << 30);
     let to = world.pair.our_path(Side::Callee).to_owned();
-    let report = format!("MSRP rep12345 REPORT\r\nTo-Path: {to}\r\nFrom-Path: {BOB}\r\nMessage-ID: mess1\r\nByte-Range: 1-5/5\r\nStatus: 000 200 OK\r\n-------rep12345$\r\n");
+    let report = format!(
+        "MSRP rep12345 REPORT\r\nTo-Path: {to}\r\nFrom-Path: {BOB}\r\nMessage-ID: mess1\r\nByte-Range: 1-5/5\r\nStatus: 000 200 OK\r\n-------rep12345$\r\n"
+    );
     assert!(world.feed(&mut bob, report.as_bytes()));
     assert_eq!(heard(&alice.wire.taken()), ["REPORT 200 "]);
     assert!(heard(&bob.wire.taken()).is_empty(), "a REPORT is never answered");
@@ -321,7 +348,9 @@ fn a_connection_that_ends_within_a_chunk_leaves_whole_frames_and_an_unbound_leg(
 #[test]
 fn many_messages_of_one_read_leave_by_one_write() {
     let (mut world, mut alice, bob) = World::both(1 << 30);
-    let frames: Vec<u8> = (0..20).flat_map(|n| world.send(Side::Caller, &format!("abcd12{n:02}"), "Message-ID: mess1\r\n", &format!("{n}"), '$')).collect();
+    let frames: Vec<u8> = (0..20)
+        .flat_map(|n| world.send(Side::Caller, &format!("abcd12{n:02}"), "Message-ID: mess1\r\n", &format!("{n}"), '$'))
+        .collect();
     assert!(world.feed(&mut alice, &frames));
     assert_eq!(bodies(&heard(&bob.wire.taken())), (0..20).map(|n| n.to_string()).collect::<String>());
     assert_eq!(heard(&alice.wire.taken()).len(), 20);

@@ -168,7 +168,8 @@ impl Turn {
             let prefix = first.take();
             {
                 let bytes = read.bytes();
-                let mut slices: SmallVec<[IoSlice<'_>; 16]> = prefix.iter().map(|octets| IoSlice::new(octets)).collect();
+                let mut slices: SmallVec<[IoSlice<'_>; 16]> =
+                    prefix.iter().map(|octets| IoSlice::new(octets)).collect();
                 slices.extend(now.iter().map(|piece| match piece {
                     Piece::New(range) => IoSlice::new(&lane.new[range.clone()]),
                     Piece::Read(range) => IoSlice::new(&bytes[range.clone()]),

@@ -316,7 +316,7 @@ impl UserActor {
         self.remove(head, Some(letter), ctx);
     }
 
-    /// Sends the notice that is owed for a message's fate, if one is (RFC 5438; P5.3.8).
+    /// Sends the notice that is owed for a message's fate, if one is (RFC 5438 §8).
     fn tell(&mut self, entry: &Entry, fate: Fate, now: Now) {
         let Some(asked) = &entry.asked else { return };
         let (Some(owed), _) = delivery::owed(asked.wants, fate) else { return };

@@ -114,7 +114,7 @@ pub const SDP_MEDIA_MAX: usize = 32;
 pub const BINDINGS_PER_USER_MAX: usize = 10;
 /// Longest binding, seconds; more is shortened (RFC 3261 §10.3 step 7).
 pub const BINDING_EXPIRY_S_MAX: u32 = 3_600 * 24;
-/// Binding when the client names no time, seconds (P2.1.2).
+/// Binding when the client names no time, seconds (RFC 3261 §10.2.1.1).
 pub const BINDING_EXPIRY_S_DEFAULT: u32 = 3_600;
 /// A Contact URI with its parameters.
 pub const CONTACT_BYTES_MAX: usize = 1_024;

@@ -1,4 +1,4 @@
-//! Which disposition notifications the house owes to the sender of a message (RFC 5438 §8, §12.2; P5.3.8).
+//! Which disposition notifications the house owes to the sender of a message (RFC 5438 §8, §12.2).
 //!
 //! A server in between tells two things: that a message is stored, when `processing` was asked for, and that it failed,
 //! when `negative-delivery` was, and only after it had answered 2xx itself. It never says `delivered`: a 2xx from the

@@ -97,7 +97,7 @@ pub struct Entry {
     pub cseq: u32,
     /// Date for its receiver: the sender's, else the DateTime of its envelope, else when it came here.
     pub date: String,
-    /// From this second on, since 1970, it is stale (P4.1.5).
+    /// From this second on, since 1970, it is stale (RFC 3428 §7).
     pub expires_unix_s: u64,
     /// Content-Type, the whole value; empty where there is none.
     pub content_type: String,
