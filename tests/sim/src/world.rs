@@ -1,0 +1,660 @@
+//! The world: phones, the network between them and the house, the disk, and lives of the house one after another. A test
+//! says what people do and when; the world plays it, always in the same way from the same seed.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use actix_rt::{System, SystemRunner};
+use actors::Config;
+use actors::config::ListenerName;
+use actors::hop::Hop;
+use actors::message::Offer;
+use actors::metrics::Count;
+use actors::outbox::Outbox;
+use actors::{router, turn};
+use base::{Aor, Partitions};
+use sip::Layout;
+use sip::digest::Ha1;
+use storage::engine::memory::Memory;
+use storage::{Account, Store};
+
+use crate::bus::Bus;
+use crate::clock;
+use crate::conn::Conn;
+use crate::dice::Dice;
+use crate::disk::Temper;
+use crate::house::{self, Life};
+use crate::judge::{End, judge};
+use crate::net::Weather;
+use crate::phone::Phone;
+use crate::phone_words as words;
+use crate::reference::{Kind, Promise, Reference};
+
+/// Where the house is.
+const HOUSE: &str = "192.0.2.1:5060";
+
+/// Something that happens at a time.
+pub enum Event {
+    /// A datagram comes to the house.
+    ToHouse(SocketAddr, Vec<u8>),
+    /// A datagram comes to a phone.
+    ToPhone(usize, Vec<u8>),
+    /// Octets of a connection come to the house; none: its end.
+    StreamIn(usize, Vec<u8>),
+    /// Octets of a connection come to its phone; none: its end.
+    StreamOut(usize, Vec<u8>),
+    /// A connection's socket has room again.
+    Room(usize),
+    /// What a test or a script wants.
+    Do(Box<dyn FnOnce(&mut World)>),
+}
+
+/// Everything.
+pub struct World {
+    /// What made it.
+    pub seed: u64,
+    /// Chance.
+    pub dice: Dice,
+    /// The network.
+    pub weather: Weather,
+    /// The disk, as it will be in the next life; [`World::set_disk`] changes it in this one.
+    pub temper: Temper,
+    /// The house's settings.
+    pub config: Config,
+    /// The phones.
+    pub phones: Vec<Phone>,
+    /// What was promised.
+    pub reference: Reference,
+    /// This life, if the house lives.
+    pub life: Option<Life>,
+    /// Kills the next life at this step.
+    pub kill_at: Option<u64>,
+    /// Steps of the lives before.
+    pub steps: u64,
+    /// What survives a kill.
+    memory: Memory,
+    runner: Option<SystemRunner>,
+    lives: Vec<(u64, u64)>,
+    unsound: bool,
+    unsure: bool,
+    disk_ms: u64,
+    events: BTreeMap<(u64, u64), Event>,
+    order: u64,
+    conns: Vec<Conn>,
+    layout: Box<Layout>,
+    users: usize,
+}
+
+impl World {
+    /// A house, and nobody there but its subscribers.
+    pub fn new(seed: u64, users: usize) -> Self {
+        clock::reset();
+        let partitions = Partitions::new(4);
+        let udp = vec![ListenerName { sent_by: HOUSE.into() }];
+        let config =
+            Config { udp, tcp: ListenerName { sent_by: HOUSE.into() }, challenges_per_source: 0, ..Config::default() };
+        let memory = Memory::new(partitions, Arc::new(clock::Wall));
+        let world = Self {
+            seed,
+            dice: Dice::new(seed),
+            weather: Weather::calm(),
+            temper: Temper::calm(),
+            config,
+            phones: Vec::new(),
+            reference: Reference::default(),
+            life: None,
+            kill_at: None,
+            steps: 0,
+            memory,
+            runner: None,
+            lives: Vec::new(),
+            unsound: false,
+            unsure: false,
+            disk_ms: 3_000,
+            events: BTreeMap::new(),
+            order: 0,
+            conns: Vec::new(),
+            layout: Box::default(),
+            users,
+        };
+        let store = world.store();
+        for user in 0..users {
+            store.put_account(account(user), true).wait().expect("an empty store takes an account");
+        }
+        world
+    }
+
+    /// What is written, read past the disk.
+    pub fn store(&self) -> Store {
+        Store::over(Arc::new(self.memory.clone()), Arc::new(clock::Wall))
+    }
+
+    /// A new phone of a user.
+    pub fn phone(&mut self, user: usize, is_tcp: bool) -> usize {
+        let number = self.phones.len();
+        let dice = self.dice.fork();
+        self.phones.push(Phone::new(number, user, is_tcp, dice));
+        number
+    }
+
+    // ---- lives
+
+    /// The house begins to live.
+    pub fn start(&mut self) {
+        let runner = System::with_tokio_rt(|| {
+            tokio::runtime::Builder::new_current_thread()
+                .enable_time()
+                .start_paused(true)
+                .build()
+                .expect("a runtime without drivers can be made")
+        });
+        let number = u32::try_from(self.lives.len()).unwrap_or(u32::MAX) + 1;
+        let bus = Bus::until(self.kill_at.take());
+        self.reference.life = number;
+        self.lives.push((clock::world_ms(), u64::MAX));
+        let (memory, temper, config) = (self.memory.clone(), self.temper.clone(), self.config.clone());
+        let dice = &mut self.dice;
+        self.life = Some(runner.block_on(async { Life::begin(number, &memory, dice, temper, config, bus) }));
+        self.runner = Some(runner);
+    }
+
+    /// Kills it where it stands, as `kill -9` does or as the loss of power does.
+    pub fn kill(&mut self) {
+        let Some(life) = self.life.take() else { return };
+        life.bus.kill();
+        life.disk.cut_off();
+        self.steps += life.bus.steps();
+        self.unsure |= life.disk.unsure() > 0;
+        self.unsound = true;
+        if let Some(runner) = self.runner.take() {
+            runner.block_on(async { clock::end_life() });
+            drop(life);
+            drop(runner);
+        }
+        house::forget_the_dead();
+        let now = clock::world_ms();
+        if let Some(last) = self.lives.last_mut() {
+            last.1 = now;
+        }
+        for at in 0..self.conns.len() {
+            if !std::mem::replace(&mut self.conns[at].ended, true) {
+                self.at(now + 5, Event::StreamOut(at, Vec::new()));
+            }
+        }
+        self.check_bindings();
+    }
+
+    /// Decisions D8: a binding that was acknowledged is on the disk.
+    pub fn check_bindings(&mut self) {
+        let (store, now, unix_ms) = (self.store(), clock::world_ms(), clock::unix_ms());
+        for number in 0..self.phones.len() {
+            let (user, contact) = (self.phones[number].user, self.phones[number].contact());
+            let stored = store.bindings(&aor(user)).wait().unwrap_or_default();
+            let stands = stored.iter().any(|binding| binding.contact == contact);
+            match self.reference.promise(number) {
+                Promise::Bound(until_s) if unix_ms < until_s * 1_000 && !stands => {
+                    self.reference.fault(now, &format!("phone {number} was told that it is registered, and is not"));
+                }
+                Promise::Gone if stands => {
+                    self.reference.fault(now, &format!("phone {number} is registered, and was never told so"));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Something fell or failed that must not be taken for a calm world.
+    pub fn note_unsound(&mut self) {
+        self.unsound = true;
+    }
+
+    /// Requests may have been answered 503 though what they asked for was done.
+    pub fn note_unsure(&mut self) {
+        (self.unsound, self.unsure) = (true, true);
+    }
+
+    /// The disk behaves so from now on.
+    pub fn set_disk(&mut self, temper: Temper) {
+        self.unsound |= temper.failing > 0 || temper.blind > 0 || temper.full || temper.stalled_until_ms > 0;
+        self.unsure |= temper.failing > 0 || temper.stalled_until_ms > 0;
+        self.disk_ms = self.disk_ms.max(4 * temper.write_ms.end + 4 * temper.read_ms.end);
+        if temper.stalled_until_ms > 0 {
+            self.disk_ms = self.disk_ms.max(10_000);
+        }
+        if let Some(life) = &self.life {
+            life.disk.set(temper.clone());
+        }
+        self.temper = temper;
+    }
+
+    // ---- time
+
+    /// World time.
+    pub fn now(&self) -> u64 {
+        clock::world_ms()
+    }
+
+    /// Something happens at a time.
+    pub fn at(&mut self, at_ms: u64, event: Event) {
+        self.order += 1;
+        self.events.insert((at_ms, self.order), event);
+    }
+
+    /// A test's or a script's wish.
+    pub fn at_do(&mut self, at_ms: u64, what: impl FnOnce(&mut World) + 'static) {
+        self.at(at_ms, Event::Do(Box::new(what)));
+    }
+
+    /// Plays on for so long, dead or alive.
+    pub fn run(&mut self, for_ms: u64) {
+        let until = clock::world_ms() + for_ms;
+        while clock::world_ms() < until {
+            match self.runner.take() {
+                Some(runner) => {
+                    runner.block_on(self.live(until));
+                    self.runner = Some(runner);
+                    if self.life.as_ref().is_some_and(|life| life.bus.is_dead()) {
+                        self.kill();
+                        let down_ms = self.dice.within(200..4_000);
+                        self.at_do(clock::world_ms() + down_ms, World::start);
+                    }
+                }
+                None => self.lie_dead(until),
+            }
+        }
+    }
+
+    /// Until a condition holds; a fault if it does not within so long.
+    pub fn run_until(&mut self, what: &str, within_ms: u64, holds: impl Fn(&World) -> bool) {
+        let until = clock::world_ms() + within_ms;
+        while !holds(self) {
+            assert!(clock::world_ms() < until, "seed {}: not within {within_ms} ms: {what}", self.seed);
+            self.run(20);
+        }
+    }
+
+    async fn live(&mut self, until: u64) {
+        let Some(bus) = self.life.as_ref().map(|life| life.bus.clone()) else { return };
+        loop {
+            self.collect();
+            if bus.is_dead() {
+                return;
+            }
+            let now = clock::world_ms();
+            if self.happen(now) {
+                if self.life.is_none() {
+                    return;
+                }
+                for _ in 0..self.dice.below(4) {
+                    tokio::task::yield_now().await;
+                }
+                continue;
+            }
+            if now >= until {
+                return;
+            }
+            let next = self.next_ms().min(until).max(now);
+            tokio::select! {
+                biased;
+                () = bus.rung() => {}
+                () = tokio::time::sleep_until(clock::runtime_at(next)) => {}
+            }
+        }
+    }
+
+    fn lie_dead(&mut self, until: u64) {
+        while self.runner.is_none() {
+            if self.happen(clock::world_ms()) {
+                continue;
+            }
+            let next = self.next_ms();
+            clock::pass_to(next.min(until));
+            if next > until {
+                return;
+            }
+        }
+    }
+
+    fn next_ms(&self) -> u64 {
+        let event = self.events.keys().next().map(|(at, _)| *at);
+        let disk = self.life.as_ref().and_then(|life| life.disk.next_ms());
+        let phones = self.phones.iter().filter_map(Phone::next_ms);
+        phones.chain(event).chain(disk).min().unwrap_or(u64::MAX)
+    }
+
+    /// One thing that is due. `false`: nothing is.
+    fn happen(&mut self, now: u64) -> bool {
+        if let Some(life) = &self.life
+            && life.disk.turn(now)
+        {
+            return true;
+        }
+        if let Some(number) = self.phones.iter().position(|phone| phone.next_ms().is_some_and(|at| at <= now)) {
+            self.phones[number].ring(&mut self.reference, now);
+            self.post(number);
+            return true;
+        }
+        let Some(first) = self.events.first_entry().filter(|first| first.key().0 <= now) else { return false };
+        match first.remove() {
+            Event::ToHouse(from, bytes) => self.to_house(from, &bytes),
+            Event::ToPhone(number, bytes) => self.to_phone(number, &bytes),
+            Event::StreamIn(at, octets) => self.stream_in(at, &octets),
+            Event::StreamOut(at, octets) => self.stream_out(at, &octets),
+            Event::Room(at) => {
+                self.conns[at].pipe.widen();
+                if !self.conns[at].ended && self.conns[at].outbox.flush().is_err() {
+                    self.end_conn(at);
+                }
+            }
+            Event::Do(what) => what(self),
+        }
+        true
+    }
+
+    // ---- what phones send
+
+    /// What a phone has written leaves it.
+    pub fn post(&mut self, number: usize) {
+        let now = clock::world_ms();
+        for bytes in std::mem::take(&mut self.phones[number].out) {
+            if !self.phones[number].online {
+                continue;
+            }
+            if self.phones[number].is_tcp {
+                self.post_stream(number, &bytes, now);
+                continue;
+            }
+            let from = self.phones[number].addr;
+            for after in self.weather.arrivals(&mut self.dice) {
+                self.at(now + after, Event::ToHouse(from, bytes.clone()));
+            }
+        }
+    }
+
+    fn post_stream(&mut self, number: usize, bytes: &[u8], now: u64) {
+        if self.phones[number].conn.is_none() {
+            self.open_conn(number, None);
+        }
+        let Some(at) = self.phones[number].conn else {
+            return self.phones[number].cut_off(&mut self.reference, now);
+        };
+        let pieces: Vec<Vec<u8>> = self.weather.pieces(&mut self.dice, bytes).into_iter().map(<[u8]>::to_vec).collect();
+        for piece in pieces {
+            let breaks = self.dice.chance(self.weather.broken);
+            let after = self.dice.within(self.weather.way_ms.clone());
+            let arrives = (now + after).max(self.conns[at].last_in_ms);
+            self.conns[at].last_in_ms = arrives;
+            self.at(arrives, Event::StreamIn(at, if breaks { Vec::new() } else { piece }));
+        }
+    }
+
+    /// Opens a connection between a phone and the house.
+    fn open_conn(&mut self, number: usize, dialled: Option<Arc<Outbox>>) {
+        let Some(life) = &self.life else { return };
+        let peer = self.phones[number].addr;
+        self.conns.push(Conn::new(&life.house, &life.bus, number, peer, dialled));
+        self.phones[number].conn = Some(self.conns.len() - 1);
+    }
+
+    fn to_house(&mut self, from: SocketAddr, bytes: &[u8]) {
+        let Some(life) = &self.life else { return };
+        if !life.bus.step() {
+            return;
+        }
+        self.reference.entered(bytes, None, clock::world_ms(), clock::unix_ms());
+        let (house, layout, now) = (&life.house, &mut self.layout, life.house.now());
+        turn::fill(|turn| {
+            let decide = || router::datagram(house, turn, layout, bytes, Hop::udp(0, from), now);
+            if catch_unwind(AssertUnwindSafe(decide)).is_err() {
+                turn.counts.add(Count::Panics);
+            }
+        });
+        let flushed = catch_unwind(AssertUnwindSafe(turn::flush));
+        if flushed.is_err() {
+            self.unsound = true;
+        }
+    }
+
+    fn to_phone(&mut self, number: usize, bytes: &[u8]) {
+        if !self.phones[number].online {
+            return;
+        }
+        let mut layout = Box::<Layout>::default();
+        if sip::parse_datagram(bytes, &mut layout).is_ok() {
+            self.phones[number].hear(layout.view(bytes), &mut self.reference, clock::world_ms());
+            self.post(number);
+        }
+    }
+
+    fn stream_in(&mut self, at: usize, octets: &[u8]) {
+        if self.conns[at].ended {
+            return;
+        }
+        let Some(life) = self.life.as_ref().filter(|life| life.bus.step()) else { return };
+        if octets.is_empty() {
+            return self.end_conn(at);
+        }
+        for message in self.conns[at].watch_in(octets) {
+            self.reference.entered(&message, Some(at), clock::world_ms(), clock::unix_ms());
+        }
+        if !self.conns[at].hear(&life.house, &mut self.layout, octets) {
+            self.end_conn(at);
+        }
+    }
+
+    fn stream_out(&mut self, at: usize, octets: &[u8]) {
+        let number = self.conns[at].phone;
+        if octets.is_empty() {
+            if self.phones[number].conn == Some(at) {
+                self.phones[number].cut_off(&mut self.reference, clock::world_ms());
+                self.post(number);
+                // A phone that loses its connection comes back soon (RFC 5626 §4.5).
+                let after = self.dice.within(500..3_000);
+                self.at_do(clock::world_ms() + after, move |world| world.register(number, 3_600));
+            }
+            return;
+        }
+        for message in self.conns[at].watch_out(octets) {
+            self.to_phone(number, &message);
+        }
+    }
+
+    fn end_conn(&mut self, at: usize) {
+        let now = clock::world_ms();
+        self.reference.broke(at, now);
+        if let Some(life) = &self.life {
+            self.conns[at].end(&life.house);
+        }
+        let after = self.conns[at].last_out_ms.max(now + 5);
+        self.at(after, Event::StreamOut(at, Vec::new()));
+    }
+
+    // ---- what the house sends
+
+    /// Looks at what the house has done since the last time.
+    fn collect(&mut self) {
+        let Some(out) = self.life.as_ref().map(|life| life.out.clone()) else { return };
+        for sent in out.datagrams.take() {
+            let number = self.phones.iter().position(|phone| phone.addr == sent.peer);
+            self.reference.left(&sent.bytes, number, false, sent.at_ms, sent.unix_ms);
+            let Some(number) = number else { continue };
+            for after in self.weather.arrivals(&mut self.dice) {
+                self.at(sent.at_ms + after, Event::ToPhone(number, sent.bytes.clone()));
+            }
+        }
+        for (peer, outbox) in out.dials.take() {
+            let number = self.phones.iter().position(|phone| phone.addr == peer && phone.is_tcp && phone.online);
+            match number {
+                Some(number) => self.open_conn(number, Some(outbox)),
+                None => self.refuse_dial(&outbox),
+            }
+        }
+        for at in 0..self.conns.len() {
+            if !self.conns[at].ended {
+                self.collect_stream(at);
+            }
+        }
+    }
+
+    fn collect_stream(&mut self, at: usize) {
+        if self.conns[at].pipe.is_idle() {
+            return;
+        }
+        let now = clock::world_ms();
+        let slow = self.dice.chance(self.weather.slow);
+        let room = if slow { self.dice.below(900) } else { usize::MAX };
+        let octets = self.conns[at].pipe.take(room);
+        let phone = self.conns[at].phone;
+        for message in self.conns[at].watch_written(&octets) {
+            self.reference.left(&message, Some(phone), true, now, clock::unix_ms());
+        }
+        let pieces: Vec<Vec<u8>> =
+            self.weather.pieces(&mut self.dice, &octets).into_iter().map(<[u8]>::to_vec).collect();
+        for piece in pieces.into_iter().filter(|piece| !piece.is_empty()) {
+            let after = self.dice.within(self.weather.way_ms.clone());
+            let arrives = (now + after).max(self.conns[at].last_out_ms);
+            self.conns[at].last_out_ms = arrives;
+            self.at(arrives, Event::StreamOut(at, piece));
+        }
+        if slow || self.conns[at].outbox.waiting() > 0 {
+            let after = 1 + self.dice.within(self.weather.way_ms.clone());
+            self.at(now + after, Event::Room(at));
+        }
+        if self.conns[at].outbox.is_closed() {
+            self.end_conn(at);
+        }
+    }
+
+    fn refuse_dial(&mut self, outbox: &Arc<Outbox>) {
+        let Some(life) = &self.life else { return };
+        life.house.flows.remove(outbox.id());
+        let awaited = outbox.abandon();
+        turn::fill(|turn| awaited.into_iter().for_each(|slot| life.house.transactions.unreachable(turn, slot)));
+        turn::flush();
+    }
+
+    // ---- what people do
+
+    /// A phone registers for so many seconds; 0: leaves.
+    pub fn register(&mut self, number: usize, expires_s: u32) {
+        let now = clock::world_ms();
+        self.phones[number].register(expires_s, &mut self.reference, now);
+        self.post(number);
+    }
+
+    /// Somebody says something on a phone; its number.
+    pub fn say(&mut self, number: usize, to: usize, kind: Kind, expires_s: Option<u32>) -> usize {
+        let now = clock::world_ms();
+        let said = self.reference.say(self.phones[number].user, to, kind, expires_s, now);
+        self.phones[number].say(said, &mut self.reference, now);
+        self.post(number);
+        said
+    }
+
+    /// Something is offered to a user's actor.
+    pub fn offer(&mut self, user: usize, offer: Offer) {
+        if let Some(life) = &self.life {
+            life.house.registry.offer(aor(user), offer);
+        }
+    }
+
+    // ---- the end
+
+    /// The sea is calm, everybody is there and answers; after two minutes all that could be done is done.
+    pub fn come_to_rest(&mut self) {
+        self.weather = Weather::calm();
+        self.set_disk(Temper::calm());
+        if self.life.is_none() && !self.events.values().any(|event| matches!(event, Event::Do(_))) {
+            self.start();
+        }
+        let now = clock::world_ms();
+        for number in 0..self.phones.len() {
+            let phone = &mut self.phones[number];
+            (phone.online, phone.manner) = (true, crate::phone::Manner::default());
+            // What is still on its way must not be overtaken by what the phone says now.
+            self.at_do(now + 45_000, move |world| world.register(number, 3_600));
+        }
+        self.run(190_000);
+    }
+
+    /// What the world looks like now, for the judgement.
+    pub fn end(&self) -> End {
+        let store = self.store();
+        let mut letters = Vec::new();
+        for user in 0..self.users {
+            for letter in store.letters(&aor(user), 0, 10_000).wait().unwrap_or_default() {
+                letters.extend(words::number_of(&letter.body).map(|number| (user, number)));
+            }
+        }
+        for expired in store.expired_letters(10_000).wait().unwrap_or_default() {
+            let user = (0..self.users).find(|user| aor(*user) == expired.owner).unwrap_or(usize::MAX);
+            letters.extend(words::number_of(&expired.letter.body).map(|number| (user, number)));
+        }
+        let owned = |user: usize| self.phones.iter().filter(move |phone| phone.user == user);
+        let rests = |phone: &Phone| phone.online && matches!(self.reference.promise(phone.number), Promise::Bound(_));
+        End {
+            unix_ms: clock::unix_ms(),
+            latest_unix_ms: clock::latest_unix_ms(),
+            letters,
+            lives: self.lives.clone(),
+            reachable: (0..self.users)
+                .filter(|user| owned(*user).next().is_some() && owned(*user).all(rests))
+                .collect(),
+            single: (0..self.users).filter(|user| owned(*user).count() == 1).collect(),
+            is_narrow: self.config.letters_per_user < 100,
+            is_sound: !self.unsound,
+            is_unsure: self.unsure || self.life.as_ref().is_some_and(|life| life.disk.unsure() > 0),
+            letter_expiry_s: self.config.letter_expiry_s,
+            disk_ms: self.disk_ms,
+        }
+    }
+
+    /// Fails, and says how to play it again, when anything is wrong.
+    pub fn judge(&mut self) {
+        self.check_bindings();
+        let faults = judge(&self.reference, &self.end());
+        let mut numbers: Vec<usize> = faults.iter().take(6).flat_map(|fault| words::numbers_in(fault)).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        let mut stories: Vec<String> = numbers.into_iter().map(|number| self.reference.story(number)).collect();
+        stories.push(self.reference.registers());
+        assert!(
+            faults.is_empty(),
+            "seed {seed} (PARLOUR_SIM_SEED={seed} plays it again): {} faults\n{}\n{}",
+            faults.len(),
+            faults.iter().take(12).cloned().collect::<Vec<_>>().join("\n"),
+            stories.join("\n"),
+            seed = self.seed
+        );
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        // The next world on this thread must not find anything of this one.
+        if self.life.is_some() {
+            self.kill();
+        }
+    }
+}
+
+/// A user's address.
+pub fn aor(user: usize) -> Aor {
+    Aor::parse(&words::aor(user)).expect("a valid address")
+}
+
+fn account(user: usize) -> Account {
+    let ha1 = Ha1::of(&format!("u{user}"), words::DOMAIN, words::PASSWORD);
+    Account {
+        aor: aor(user),
+        ha1_sha256: ha1.sha256,
+        ha1_md5: ha1.md5,
+        realm: words::DOMAIN.into(),
+        aliases: vec![Aor::parse(&words::alias(user)).expect("a valid number")],
+        login: None,
+        services: "all".into(),
+        history_limit: None,
+    }
+}
