@@ -101,9 +101,9 @@ pub struct Options {
     /// Where the figures go as JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Where servers keep their data, on a real disk [default: a new directory below the working one, removed at the end]
-    #[arg(long, value_name = "DIR")]
-    pub dir: Option<PathBuf>,
+    /// Below it servers keep their data, for as long as this lasts; on the disk that a server would use
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub dir: PathBuf,
 }
 
 /// One line of the table.
@@ -314,15 +314,13 @@ impl Comparison {
 struct House<'a> {
     options: &'a Options,
     dir: PathBuf,
-    ours: bool,
 }
 
 impl<'a> House<'a> {
     fn build(options: &'a Options) -> io::Result<Self> {
-        let ours = options.dir.is_none();
-        let dir = options.dir.clone().unwrap_or_else(|| PathBuf::from(format!("compare-{}", std::process::id())));
+        let dir = options.dir.join(format!("compare-{}", std::process::id()));
         std::fs::create_dir_all(&dir)?;
-        let house = Self { options, dir: dir.canonicalize()?, ours };
+        let house = Self { options, dir: dir.canonicalize()? };
         let wanted = options.targets.is_empty() || options.targets.contains(&Target::Parlour);
         if wanted && house.lacks(Target::Parlour).is_none() {
             let csv = house.dir.join("users.csv");
@@ -333,10 +331,11 @@ impl<'a> House<'a> {
                 .arg(&csv)
                 .arg("--config")
                 .arg(&config)
-                .stdout(Stdio::null())
-                .status()?;
-            if !done.success() {
-                return Err(io::Error::other(format!("`parlour user import` ended with {done}")));
+                .output()?;
+            if !done.status.success() {
+                let said = String::from_utf8_lossy(&done.stderr);
+                let last = said.lines().last().unwrap_or_default();
+                return Err(io::Error::other(format!("`parlour user import` ended with {}: {last}", done.status)));
             }
         }
         Ok(house)
@@ -352,6 +351,10 @@ impl<'a> House<'a> {
                 let found = std::env::var_os("PATH").is_some_and(|path| {
                     std::env::split_paths(&path).chain(["/usr/sbin".into()]).any(|dir| dir.join("kamailio").is_file())
                 });
+                let script = &self.options.kamailio;
+                if !script.is_file() {
+                    return Some(format!("Kamailio is left out: there is no {}", script.display()));
+                }
                 (!found).then(|| "Kamailio is left out: it is not installed".to_owned())
             }
         }
@@ -474,10 +477,8 @@ impl<'a> House<'a> {
 
 impl Drop for House<'_> {
     fn drop(&mut self) {
-        if self.ours {
-            // What is left behind is only litter.
-            let _ = std::fs::remove_dir_all(&self.dir);
-        }
+        // What is left behind is only litter.
+        let _ = std::fs::remove_dir_all(&self.dir);
     }
 }
 
