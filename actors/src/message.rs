@@ -135,6 +135,8 @@ pub enum SessionInput {
     Cancel {
         /// The INVITE's identity.
         key: u64,
+        /// Its Reason (RFC 3326).
+        reason: Option<String>,
     },
     /// An ACK of such an INVITE's own transaction: for a refusal.
     HopAck {

@@ -79,7 +79,7 @@ pub struct SessionActor {
     asking: Vec<Asking>,
     /// Legs that a connection carries, or that we have called.
     bound: [bool; 2],
-    /// The Reason of the BYE that ends it.
+    /// The Reason of the BYE or the CANCEL that ends it, for the other side.
     parting: Option<String>,
     timer: Option<(Instant, SpawnHandle)>,
 }
@@ -95,11 +95,8 @@ pub(crate) fn plant(
     let Invite { sender, receiver, answer, entry, offer } = *invite;
     let now = house.now();
     let number = answer.request().cseq().ok()?.number;
-    let mut patience = Patience { idle: house.config.session_idle, ..Patience::default() };
-    // RFC 3261 §13.3.1 step 1: it rings no longer than its sender wants.
-    if let Some(expires) = answer.request().expires().filter(|expires| *expires > 0) {
-        patience.ring = patience.ring.min(Duration::from_secs(expires.into()));
-    }
+    let expires = answer.request().expires().map(|expires| Duration::from_secs(expires.max(1).into()));
+    let patience = Patience { idle: house.config.session_idle, expires, ..Patience::default() };
     let rules = Session::start(number, patience, now.at);
     let mut actor = SessionActor::new(house, key, rules, estate, ties);
     actor.people = [sender, receiver];
@@ -215,7 +212,10 @@ impl SessionActor {
             // The one that it was started with; a key is never used twice.
             SessionInput::Invite(_) => {}
             SessionInput::Repeated { key } => self.serve(key, sip::transaction::ServerInviteInput::Request, now),
-            SessionInput::Cancel { key } => self.serve(key, sip::transaction::ServerInviteInput::Cancel, now),
+            SessionInput::Cancel { key, reason } => {
+                self.parting = reason;
+                self.serve(key, sip::transaction::ServerInviteInput::Cancel, now);
+            }
             SessionInput::HopAck { key } => self.serve(key, sip::transaction::ServerInviteInput::Ack, now),
             SessionInput::Ack(ack) => self.acknowledged(&ack, now),
             SessionInput::Request(within) => self.asked(*within, now),
@@ -246,7 +246,7 @@ impl SessionActor {
 
     fn found(&mut self, found: Result<Box<Whereabouts>, u16>, now: Now) {
         let input = match found {
-            Ok(found) if self.contacts.is_empty() => {
+            Ok(found) if self.rules.is_open() && self.contacts.is_empty() => {
                 self.people[Side::Callee as usize] = found.aor;
                 self.contacts = found.contacts;
                 let targets = self.contacts.iter().zip(0..).map(|(contact, id)| Target { id, q: contact.q });

@@ -49,7 +49,9 @@ impl Case<'_> {
         let Some(session) = self.house.sessions.of_invite(key) else {
             return self.refuse_unasked(turn, 481, "", b"");
         };
-        turn.session(session, SessionInput::Cancel { key });
+        let reason =
+            self.view.first(Name::Reason).map(|reason| String::from_utf8_lossy(reason).replace(['\r', '\n'], " "));
+        turn.session(session, SessionInput::Cancel { key, reason });
         self.reply(turn, 200, "", b"");
     }
 

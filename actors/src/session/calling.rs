@@ -82,7 +82,7 @@ impl SessionActor {
         self.estate.lock().pairs.push(pair.clone());
         let random = || self.house.sessions.random();
         let (transaction, tag, mut spoken) = (random(), self.key.tag(random()), Spoken::new(random().into()));
-        let body = self.media.as_ref()?.offer(&pair, &mut spoken);
+        let body = self.media.as_ref()?.offer(&pair, &mut spoken)?;
         let bytes = {
             let estate = self.estate.lock();
             let owed = estate.owed.as_ref()?;
@@ -286,9 +286,12 @@ impl SessionActor {
 
     fn send_cancel(&mut self, at: usize, now: Now) {
         let branch = &self.branches[at];
-        let reason =
-            if branch.answered_elsewhere { "Reason: SIP;cause=200;text=\"Call completed elsewhere\"\r\n" } else { "" };
-        let Some(cancel) = transaction::cancel(branch.machine.invite(), reason.as_bytes()) else { return };
+        // RFC 3326 §2: why, as we know it or as the caller has said.
+        let elsewhere =
+            branch.answered_elsewhere.then(|| r#"SIP;cause=200;text="Call completed elsewhere""#.to_owned());
+        let reason = elsewhere.or_else(|| self.parting.clone());
+        let lines = reason.map(|reason| format!("Reason: {reason}\r\n")).unwrap_or_default();
+        let Some(cancel) = transaction::cancel(branch.machine.invite(), lines.as_bytes()) else { return };
         let (transaction, hop) = (branch.transaction, branch.hop);
         self.ask(Method::Cancel, transaction, hop, cancel.into(), None, now);
     }
@@ -314,7 +317,8 @@ impl SessionActor {
         }
         let id = branch.id;
         let answer = Media::answer_of(response.view());
-        let usable = answer.is_some() && branch.pair.is_some();
+        let is_path = |answer: &Answer| msrp::Path::parse(answer.remote_path().as_bytes()).is_ok();
+        let usable = answer.as_ref().is_some_and(is_path) && branch.pair.is_some();
         self.branches[at].first = Some(First { response, dialog, answer });
         self.rules.handle(Move::Accepted { branch: id, usable }, now.at);
     }

@@ -42,17 +42,20 @@ fn is_sdp(message: View<'_>) -> bool {
 /// The two descriptions of a session.
 pub(super) struct Media {
     house: Arc<House>,
-    caller: Offer,
-    taken: Option<Taken>,
+    state: State,
 }
 
-/// A session that was taken.
+enum State {
+    /// Nobody has taken it: the caller's offer.
+    Offered(Box<Offer>),
+    Taken(Box<Taken>),
+}
+
+/// A session that was taken. A new offer is rare, so what was said is kept as it was written: a tenth of what it is read.
 struct Taken {
     pair: Arc<Pair>,
     /// What each side has said last.
-    said: [Offer; 2],
-    /// The same as the other side may be told it: one line.
-    lines: [Answer; 2],
+    said: [Box<[u8]>; 2],
     spoken: [Spoken; 2],
     roles: [Role; 2],
 }
@@ -60,15 +63,15 @@ struct Taken {
 impl Media {
     /// For the caller's offer.
     pub(super) fn new(house: Arc<House>, caller: Offer) -> Self {
-        Self { house, caller, taken: None }
+        Self { house, state: State::Offered(Box::new(caller)) }
     }
 
-    /// The offer for a contact, over a pair of its own.
-    pub(super) fn offer(&self, pair: &Pair, spoken: &mut Spoken) -> Vec<u8> {
+    /// The offer for a contact, over a pair of its own. Nothing once somebody has taken the session.
+    pub(super) fn offer(&self, pair: &Pair, spoken: &mut Spoken) -> Option<Vec<u8>> {
+        let State::Offered(caller) = &self.state else { return None };
         // RFC 6135 §4.2.2: who can be reached offers both.
-        spoken
-            .say(|origin| self.ours(pair, Side::Callee, origin, Setup::ActPass, |ours| self.caller.for_peer(ours)))
-            .to_vec()
+        let say = |origin| self.ours(pair, Side::Callee, origin, Setup::ActPass, |ours| caller.for_peer(ours));
+        Some(spoken.say(say).to_vec())
     }
 
     /// Reads the answer in a contact's 2xx; nothing when it cannot be worked with.
@@ -78,31 +81,28 @@ impl Media {
 
     /// The session is taken with this answer: programs the switch, and gives the answer for the caller. Nothing when a
     /// path cannot be programmed.
-    pub(super) fn take(&mut self, pair: Arc<Pair>, answer: Answer, callee: Spoken, id: u64) -> Option<Vec<u8>> {
-        pair.set_their_path(Side::Caller, self.caller.remote_path()).ok()?;
+    pub(super) fn take(&mut self, pair: Arc<Pair>, answer: &Answer, callee: Spoken, id: u64) -> Option<Vec<u8>> {
+        let State::Offered(offer) = &self.state else { return None };
+        pair.set_their_path(Side::Caller, offer.remote_path()).ok()?;
         pair.set_their_path(Side::Callee, answer.remote_path()).ok()?;
-        let roles = [sdp::role_to_answer(self.caller.setup(), true), sdp::role_from_answer(answer.setup())];
+        let roles = [sdp::role_to_answer(offer.setup(), true), sdp::role_from_answer(answer.setup())];
         let mut caller = Spoken::new(id);
-        let body = caller
-            .say(|origin| {
-                let setup = roles[0].setup();
-                self.ours(&pair, Side::Caller, origin, setup, |ours| self.caller.answer(&answer, ours))
-            })
-            .to_vec();
-        let said = [self.caller.clone(), Offer::read(&answer.description().to_bytes()).ok()?];
-        let lines = [self.line(&pair, &self.caller)?, answer];
-        self.taken = Some(Taken { pair, said, lines, spoken: [caller, callee], roles });
+        let setup = roles[0].setup();
+        let say = |origin| self.ours(&pair, Side::Caller, origin, setup, |ours| offer.answer(answer, ours));
+        let body = caller.say(say).to_vec();
+        let said = [offer.description().to_bytes().into(), answer.description().to_bytes().into()];
+        self.state = State::Taken(Box::new(Taken { pair, said, spoken: [caller, callee], roles }));
         Some(body)
     }
 
     /// The pair of the session that was taken.
     pub(super) fn pair(&self) -> Option<&Arc<Pair>> {
-        self.taken.as_ref().map(|taken| &taken.pair)
+        self.taken().map(|taken| &taken.pair)
     }
 
     /// Opens the connection of a side where it is ours to open. `false`: it cannot be.
     pub(super) fn connect(&self, side: Side) -> bool {
-        match &self.taken {
+        match self.taken() {
             Some(taken) if taken.roles[side as usize] == Role::Active => {
                 taken.pair.connect(side, &self.house.switch, &self.house.flows).is_some()
             }
@@ -113,46 +113,52 @@ impl Media {
     /// What we answer a new offer of a side with, or, when it makes none, what we offer it: as before, over the same
     /// path. `true`: the side has moved, and its connection must be made anew. The other side is not asked.
     pub(super) fn agree(&mut self, side: Side, offer: Option<Offer>) -> Option<(Vec<u8>, bool)> {
-        let mut taken = self.taken.take()?;
-        let agreed = match offer {
-            None => Some((taken.spoken[side as usize].last().to_vec(), false)),
-            Some(offer) => self.reply(&mut taken, side, offer),
-        };
-        self.taken = Some(taken);
-        agreed
-    }
-
-    fn reply(&self, taken: &mut Taken, side: Side, offer: Offer) -> Option<(Vec<u8>, bool)> {
-        let at = side as usize;
-        let has_moved = !offer.keeps_path_of(&taken.said[at]);
+        let (taken, at) = (self.taken()?, side as usize);
+        let Some(offer) = offer else { return Some((taken.spoken[at].last().to_vec(), false)) };
+        let has_moved = !offer.keeps_path_of(&Offer::read(&taken.said[at]).ok()?);
+        let role = if has_moved { sdp::role_to_answer(offer.setup(), true) } else { taken.roles[at] };
+        let other = self.line(&taken.pair, &Offer::read(&taken.said[side.other() as usize]).ok()?)?;
         if has_moved {
             taken.pair.set_their_path(side, offer.remote_path()).ok()?;
-            taken.roles[at] = sdp::role_to_answer(offer.setup(), true);
         }
-        let (pair, other, setup) = (&taken.pair, &taken.lines[side.other() as usize], taken.roles[at].setup());
-        let body =
-            taken.spoken[at].say(|origin| self.ours(pair, side, origin, setup, |ours| offer.answer(other, ours)));
-        let body = body.to_vec();
-        if let Some(line) = self.line(pair, &offer) {
-            taken.lines[at] = line;
-        }
-        taken.said[at] = offer;
+        let mut spoken = taken.spoken[at].clone();
+        let say = |origin| self.ours(&taken.pair, side, origin, role.setup(), |ours| offer.answer(&other, ours));
+        let body = spoken.say(say).to_vec();
+        let taken = self.taken_mut()?;
+        taken.spoken[at] = spoken;
+        taken.said[at] = offer.description().to_bytes().into();
+        taken.roles[at] = role;
         Some((body, has_moved))
     }
 
     /// The answer that came in an ACK, to an offer that we made because the side made none. `true`: it has moved.
     pub(super) fn hear(&mut self, side: Side, ack: View<'_>) -> bool {
-        let Some(taken) = &mut self.taken else { return false };
+        let Some(taken) = self.taken_mut() else { return false };
         let Some(answer) = Offer::read(ack.body()).ok().filter(|_| is_sdp(ack)) else { return false };
-        let has_moved = !answer.keeps_path_of(&taken.said[side as usize]);
+        let said = &mut taken.said[side as usize];
+        let has_moved = Offer::read(said).is_ok_and(|before| !answer.keeps_path_of(&before));
         if has_moved && taken.pair.set_their_path(side, answer.remote_path()).is_err() {
             return false;
         }
-        taken.said[side as usize] = answer;
+        *said = answer.description().to_bytes().into();
         has_moved
     }
 
-    /// A description as the other side is told it.
+    fn taken(&self) -> Option<&Taken> {
+        match &self.state {
+            State::Taken(taken) => Some(taken),
+            State::Offered(_) => None,
+        }
+    }
+
+    fn taken_mut(&mut self) -> Option<&mut Taken> {
+        match &mut self.state {
+            State::Taken(taken) => Some(taken),
+            State::Offered(_) => None,
+        }
+    }
+
+    /// A description as the other side is told it: one line.
     fn line(&self, pair: &Pair, said: &Offer) -> Option<Answer> {
         let origin = Origin { id: 0, version: 0 };
         let text = self.ours(pair, Side::Callee, origin, Setup::ActPass, |ours| said.for_peer(ours));

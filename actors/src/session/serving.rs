@@ -174,7 +174,8 @@ impl SessionActor {
     pub(super) fn accept(&mut self, branch: u32, now: Now) {
         let Some(taken) = self.taken(branch, now) else { return };
         let id = u64::from(self.house.sessions.random());
-        let body = self.media.as_mut().and_then(|media| media.take(taken.pair.clone(), taken.answer, taken.spoken, id));
+        let body =
+            self.media.as_mut().and_then(|media| media.take(taken.pair.clone(), &taken.answer, taken.spoken, id));
         let Some(at) = self.serving.iter().position(|each| each.side == Side::Caller) else { return };
         let caller = Dialog::of_request(self.serving[at].request.view(), &self.tag).ok();
         {
@@ -189,6 +190,7 @@ impl SessionActor {
         }
         let mut passed = Vec::with_capacity(256);
         words::pass_on(&mut passed, taken.response.view(), &[]);
+        self.contacts = Vec::new();
         self.house.metrics.count(Count::SessionsTaken);
         self.succeed(at, &passed, &body.unwrap_or_default(), now);
         for side in Side::BOTH {

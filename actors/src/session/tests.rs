@@ -397,7 +397,7 @@ async fn all_phones_ring_and_the_first_to_answer_has_the_session() {
 }
 
 #[actix::test]
-async fn a_new_offer_is_answered_with_the_same_path_and_a_request_of_a_stranger_with_403_or_481() {
+async fn a_new_offer_is_answered_with_the_same_path_and_what_does_not_belong_is_refused() {
     let mut world = World::with_bob().await;
     let (answer, invite) = world.talk().await;
     let contact = format!("Contact: <sip:alice@{ALICE}>\r\nContent-Type: application/sdp\r\n");

@@ -60,8 +60,10 @@ pub struct Patience {
     pub t2: Duration,
     /// The callee's contacts must be known by then.
     pub locate: Duration,
-    /// It may ring so long in all, above the 3 minutes of RFC 3261 §16.6 step 11.
+    /// It may ring so long in all, above the 3 minutes of RFC 3261 §16.6 step 11; then the caller hears 480.
     pub ring: Duration,
+    /// The caller wants it to ring no longer than this; then it hears 487 (RFC 3261 §13.3.1).
+    pub expires: Option<Duration>,
     /// Both connections must have come by then (decisions D9).
     pub bind: Duration,
     /// A session in which nothing is said ends after this; zero: never.
@@ -75,6 +77,7 @@ impl Default for Patience {
             t2: Duration::from_secs(4),
             locate: SESSION_LOCATE_TIME_MAX,
             ring: SESSION_RING_TIME_MAX,
+            expires: None,
             bind: SESSION_BIND_TIME_MAX,
             idle: SESSION_IDLE,
         }
@@ -262,7 +265,7 @@ impl Branch {
 #[derive(Debug)]
 enum Phase {
     Locating { until: Instant },
-    Calling { until: Instant, rang: bool },
+    Calling { until: Instant, over: u16, rang: bool },
     Talking(Talk),
     Ending,
     Over,
@@ -395,7 +398,7 @@ impl Session {
         self.repeat(now);
         match &self.phase {
             Phase::Locating { until } if *until <= now => self.refuse(Refusal::Status(503)),
-            Phase::Calling { until, .. } if *until <= now => self.refuse(Refusal::Status(480)),
+            Phase::Calling { until, over, .. } if *until <= now => self.refuse(Refusal::Status(*over)),
             Phase::Talking(talk) if self.bind_at(talk).is_some_and(|at| at <= now) => self.end(Why::Unbound, None),
             Phase::Talking(talk) if self.idle_at(talk).is_some_and(|at| at <= now) => self.end(Why::Idle, None),
             Phase::Locating { .. } | Phase::Calling { .. } | Phase::Talking(_) | Phase::Ending | Phase::Over => {}
@@ -429,7 +432,11 @@ impl Session {
         if !matches!(self.phase, Phase::Locating { .. }) {
             return;
         }
-        self.phase = Phase::Calling { until: now + self.patience.ring, rang: false };
+        let (wait, over) = match self.patience.expires {
+            Some(expires) if expires < self.patience.ring => (expires, 487),
+            _ => (self.patience.ring, 480),
+        };
+        self.phase = Phase::Calling { until: now + wait, over, rang: false };
         self.branches = targets.into_iter().map(|target| Branch { target, state: State::Waiting }).collect();
         self.go_on();
     }

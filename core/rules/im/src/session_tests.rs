@@ -338,6 +338,18 @@ fn nobody_rings_for_ever() {
 }
 
 #[test]
+fn a_call_rings_no_longer_than_its_caller_wants() {
+    // RFC 3261 §13.3.1 step 1.
+    let now = Instant::now();
+    let mut session = Session::start(1, Patience { expires: Some(5 * SECOND), ..Patience::default() }, now);
+    session.handle(Input::Found(vec![Target { id: 1, q: 1 }]), now);
+    assert_eq!(session.poll_timeout(), Some(now + 5 * SECOND));
+    session.handle_timeout(now + 5 * SECOND);
+    let said: Vec<Output> = std::iter::from_fn(|| session.poll_output()).collect();
+    assert_eq!(said, [Locate, Invite(1), Refuse(Refusal::Status(487)), cancel(1)]);
+}
+
+#[test]
 fn a_caller_whose_callee_cannot_be_looked_up_hears_503() {
     let now = Instant::now();
     let mut session = Session::start(1, Patience::default(), now);
