@@ -343,6 +343,9 @@ impl Session {
 
     /// Takes in what happened. What is said of branches that are not open any more is passed over.
     pub fn handle(&mut self, input: Input, now: Instant) {
+        if let (Input::Heard(at), Phase::Talking(talk)) = (&input, &mut self.phase) {
+            talk.heard = talk.heard.max(*at); // before anybody calls it silent
+        }
         self.handle_timeout(now);
         match input {
             Input::Found(targets) => self.handle_found(targets, now),
@@ -369,11 +372,7 @@ impl Session {
                     self.end(Why::Lost, None);
                 }
             }
-            Input::Heard(at) => {
-                if let Phase::Talking(talk) = &mut self.phase {
-                    talk.heard = talk.heard.max(at);
-                }
-            }
+            Input::Heard(_) => {}
             Input::Leave => self.handle_leave(),
         }
     }
@@ -383,7 +382,7 @@ impl Session {
         self.outputs.pop_front()
     }
 
-    /// When to call [`Session::handle_timeout`], after an [`Input::Heard`].
+    /// When to give it an [`Input::Heard`], or call [`Session::handle_timeout`].
     pub fn poll_timeout(&self) -> Option<Instant> {
         let phase = match &self.phase {
             Phase::Locating { until } | Phase::Calling { until, .. } => Some(*until),

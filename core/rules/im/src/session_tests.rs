@@ -290,6 +290,11 @@ fn a_session_in_which_nothing_is_said_is_ended_half_an_hour_after_the_last_word(
     let ended = play.wait(SECOND);
     assert_eq!(ended.len(), 3);
     assert_eq!(ended[0], (3_499_000, bye(Side::Caller, Why::Idle)));
+    // What was said is heard before anybody calls it silent.
+    let mut play = Play::bound();
+    play.now += 1_800 * SECOND;
+    assert_eq!(play.hear(Input::Heard(play.now - 9 * SECOND)), []);
+    assert_eq!(play.session.poll_timeout(), Some(play.now + 1_791 * SECOND));
     let mut endless = Play::bound();
     endless.session.patience.idle = Duration::ZERO;
     assert_eq!(endless.session.poll_timeout(), None);
