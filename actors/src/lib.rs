@@ -27,5 +27,8 @@ pub mod tree;
 pub mod turn;
 pub mod user;
 
+#[cfg(test)]
+mod testing;
+
 pub use config::Config;
 pub use house::House;

@@ -249,7 +249,11 @@ mod tests {
 
     #[test]
     fn only_one_unexpired_contact_without_a_flag_is_relayed_to_at_once() {
-        let way = Way { contact: (*b"sip:a@127.0.0.1").into(), hop: Hop::udp(0, "127.0.0.1:5060".parse().unwrap()), expires_unix_s: 100 };
+        let way = Way {
+            contact: (*b"sip:a@127.0.0.1").into(),
+            hop: Hop::udp(0, "127.0.0.1:5060".parse().unwrap()),
+            expires_unix_s: 100,
+        };
         let mut reach = Arc::into_inner(row("sip:alice@example.com", "alice", &[])).unwrap();
         (reach.ways, reach.climb) = (Box::new([way.clone()]), Climb::empty());
         assert!(reach.only_way(99).is_some());
@@ -304,7 +308,11 @@ mod tests {
     #[test]
     fn a_sweep_takes_who_is_over_and_never_a_row_that_was_renewed_meanwhile() {
         let table = ReachTable::new(KeyedHash::new([1; 16]));
-        let way = |expires_unix_s| Way { contact: (*b"sip:a@127.0.0.1").into(), hop: Hop::udp(0, "127.0.0.1:5060".parse().unwrap()), expires_unix_s };
+        let way = |expires_unix_s| Way {
+            contact: (*b"sip:a@127.0.0.1").into(),
+            hop: Hop::udp(0, "127.0.0.1:5060".parse().unwrap()),
+            expires_unix_s,
+        };
         let until = |name: &str, expires_unix_s| {
             let mut reach = Arc::into_inner(row(name, "login", &[])).unwrap();
             reach.ways = Box::new([way(expires_unix_s)]);
@@ -320,6 +328,8 @@ mod tests {
         let swept: usize = (0..ReachTable::stripes()).map(|stripe| table.sweep(stripe, 150)).sum();
         assert_eq!(swept, 1);
         assert!(table.get(&aor("sip:bob@example.com")).is_none());
-        assert!(table.get(&aor("sip:alice@example.com")).is_some() && table.get(&aor("sip:carol@example.com")).is_some());
+        assert!(
+            table.get(&aor("sip:alice@example.com")).is_some() && table.get(&aor("sip:carol@example.com")).is_some()
+        );
     }
 }

@@ -296,11 +296,11 @@ impl<'a> Case<'a> {
                 Verdict::Stale => false,
                 Verdict::Forged | Verdict::Replayed => is_young,
             };
-            if is_known && self.allowed(turn) {
-                return Who::Unknown(name);
+            if !is_known {
+                self.challenge(turn, target, true);
+                return Who::Nobody;
             }
-            self.challenge(turn, target, true);
-            return Who::Nobody;
+            return if self.allowed(turn) { Who::Unknown(name) } else { Who::Nobody };
         };
         let is_offered = house.config.algorithms.contains(&credentials.algorithm);
         if !is_offered || !credentials.verify(&row.ha1, view.method_text()) {
@@ -578,3 +578,7 @@ pub(crate) fn write_via(house: &House, via: &mut SmallVec<[u8; 128]>, to: Hop, b
 fn aor_of(uri: &[u8]) -> Option<Aor> {
     Uri::parse(uri).ok()?.aor().ok()
 }
+
+#[cfg(test)]
+#[path = "router_tests.rs"]
+mod tests;

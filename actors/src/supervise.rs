@@ -396,7 +396,8 @@ mod tests {
     #[actix::test]
     async fn a_child_that_panics_is_started_again_and_the_tree_shows_it() {
         let (root, node, last) = (Node::new("root", "supervisor", 0), Node::new("child", "mortal", 8), Last::default());
-        let _top = Supervisor::root(root.clone(), Intensity::default(), vec![mortal(node.clone(), &last)], || {}).start();
+        let _top =
+            Supervisor::root(root.clone(), Intensity::default(), vec![mortal(node.clone(), &last)], || {}).start();
         settle().await;
         let first = last.borrow().clone().unwrap();
         first.do_send(Die);
@@ -436,7 +437,8 @@ mod tests {
         let told = fell.clone();
         let never = Intensity { deaths: 0, within: Duration::from_secs(10) };
         let child = mortal(Node::new("child", "mortal", 8), &last);
-        let _top = Supervisor::root(Node::new("root", "supervisor", 0), never, vec![child], move || told.set(true)).start();
+        let _top =
+            Supervisor::root(Node::new("root", "supervisor", 0), never, vec![child], move || told.set(true)).start();
         settle().await;
         last.borrow().clone().unwrap().do_send(Die);
         settle().await;

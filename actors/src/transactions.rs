@@ -15,6 +15,9 @@
 //! Timers E, F, J and K have constant lengths: a FIFO each, looked at once a batch and by a tick. There is no timer, task
 //! or actor per transaction.
 
+mod answer;
+mod slot;
+
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -30,11 +33,15 @@ use parking_lot::Mutex;
 use sip::{Delta, Layout, Message, Method, Name, Reply, View};
 use slab::Slab;
 
+pub use answer::Answer;
+pub(crate) use answer::Owed;
+pub use slot::Slot;
+
 use crate::hop::Hop;
 use crate::message::Offer;
 use crate::metrics::Count;
 use crate::outbox::Flows;
-use crate::turn::{self, Turn};
+use crate::turn::Turn;
 
 /// Timer E: T1, doubling to T2 (RFC 3261 §17.1.2.2), as the FIFO that the n-th wait stands in.
 const E_WAITS: [Duration; 4] =
@@ -54,60 +61,6 @@ pub(crate) const SIP_PORT: u16 = 5060;
 
 /// What a callee that says nothing counts as having said.
 const SILENT: u16 = 408;
-
-/// Where a record is: what our branch says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Slot {
-    /// Which stripe.
-    pub stripe: u8,
-    /// Which place in it.
-    pub index: u32,
-    /// Which tenant of that place; random, so that nobody forges an answer.
-    pub generation: u32,
-}
-
-/// What our branches begin with: the cookie of RFC 3261 §8.1.1.7 and a letter.
-const BRANCH: &[u8; 8] = b"z9hG4bKp";
-
-impl Slot {
-    /// Our branch for this record, 26 octets.
-    pub fn branch(self) -> [u8; 26] {
-        let mut text = [0; 26];
-        text[..8].copy_from_slice(BRANCH);
-        hex(&mut text[8..10], u32::from(self.stripe));
-        hex(&mut text[10..18], self.index);
-        hex(&mut text[18..26], self.generation);
-        text
-    }
-
-    /// The record that a branch names, if it is one of ours.
-    pub fn of_branch(branch: &[u8]) -> Option<Self> {
-        let rest = branch.strip_prefix(BRANCH)?;
-        if rest.len() != 18 {
-            return None;
-        }
-        let stripe = u8::try_from(unhex(&rest[..2])?).ok().filter(|stripe| usize::from(*stripe) < STRIPES)?;
-        Some(Self { stripe, index: unhex(&rest[2..10])?, generation: unhex(&rest[10..])? })
-    }
-}
-
-fn hex(out: &mut [u8], mut value: u32) {
-    for place in out.iter_mut().rev() {
-        *place = b"0123456789abcdef"[(value & 15) as usize];
-        value >>= 4;
-    }
-}
-
-fn unhex(text: &[u8]) -> Option<u32> {
-    text.iter().try_fold(0u32, |sum, byte| {
-        let digit = match byte {
-            b'0'..=b'9' => byte - b'0',
-            b'a'..=b'f' => byte - b'a' + 10,
-            _ => return None,
-        };
-        Some(sum << 4 | u32::from(digit))
-    })
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -738,121 +691,6 @@ impl Stripe {
             record.state = State::Answered;
             self.linger.push_back(Due::new(now.at + LINGER, slot));
         }
-    }
-}
-
-/// A request that somebody waits for the answer of, and the way to answer it. Dropped unsent it becomes 503: who waited
-/// for a dead actor's answer gets one (decisions D20).
-pub struct Answer(Option<Box<Owed>>);
-
-struct Owed {
-    slot: Slot,
-    caller: Hop,
-    request: Message,
-    /// Whether `received` and `rport` stand in its Via already.
-    via_filled: bool,
-    came_unix_ms: u64,
-    transactions: Arc<Transactions>,
-}
-
-impl Answer {
-    /// For a request that has just come, and whose record is `slot`.
-    pub fn new(slot: Slot, caller: Hop, request: Message, now: Now, transactions: Arc<Transactions>) -> Self {
-        Self::of(slot, caller, request, false, now.unix_ms, transactions)
-    }
-
-    fn of(
-        slot: Slot,
-        caller: Hop,
-        request: Message,
-        via_filled: bool,
-        came_unix_ms: u64,
-        transactions: Arc<Transactions>,
-    ) -> Self {
-        Self(Some(Box::new(Owed { slot, caller, request, via_filled, came_unix_ms, transactions })))
-    }
-
-    fn owed(&self) -> &Owed {
-        // The box is taken only by what consumes the answer.
-        self.0.as_deref().expect("an answer is owed until it is sent")
-    }
-
-    /// The request.
-    pub fn request(&self) -> View<'_> {
-        self.owed().request.view()
-    }
-
-    /// Now, with the time of day when the request came: what is reckoned from its receipt is reckoned from that
-    /// (RFC 3428 §7), however long it waited for somebody to look at it.
-    pub fn came(&self, now: Now) -> Now {
-        Now { unix_ms: self.owed().came_unix_ms, ..now }
-    }
-
-    /// Who waits.
-    pub fn caller(&self) -> Hop {
-        self.owed().caller
-    }
-
-    /// The record.
-    pub fn slot(&self) -> Slot {
-        self.owed().slot
-    }
-
-    /// Answers with a reply of ours, by the standard phrase.
-    pub fn send(self, turn: &mut Turn, now: Now, status: u16, lines: &[u8]) {
-        self.send_as(turn, now, status, "", lines);
-    }
-
-    /// Answers with a reply of ours, whose phrase names the fault.
-    pub fn send_as(mut self, turn: &mut Turn, now: Now, status: u16, reason: &str, lines: &[u8]) {
-        if let Some(owed) = self.0.take() {
-            let request = owed.request.view();
-            let tag = owed.transactions.tag(owed.transactions.key(request));
-            let source = (!owed.via_filled).then(|| owed.caller.peer());
-            let reply = Reply { status, reason, to_tag: &tag, source, lines, body: b"" };
-            owed.transactions.answer(turn, owed.slot, owed.caller, request, &reply, now);
-        }
-    }
-
-    /// Answers with a response that a contact gave to a copy of this request, our Via on top of it.
-    pub fn forward(mut self, turn: &mut Turn, now: Now, response: View<'_>) {
-        if let Some(owed) = self.0.take() {
-            let delta = Delta::of(response);
-            turn.counts.add(Count::Answered);
-            owed.transactions
-                .finish(turn, owed.slot, owed.caller, delta, now, |out| sip::forward_response(out, response));
-        }
-    }
-
-    /// 503: something is full or broken (RFC 3261 §21.5.4).
-    pub fn overloaded(self, turn: &mut Turn, now: Now) {
-        turn.counts.add(Count::Overloaded);
-        self.send(turn, now, 503, b"Retry-After: 5\r\n");
-    }
-
-    /// Nobody sent it: 503, so that nobody waits for the dead (decisions D20).
-    pub(crate) fn lost(self, turn: &mut Turn) {
-        let now = (self.owed().transactions.clock)();
-        self.overloaded(turn, now);
-    }
-
-    /// The router sees the request again: the record stays, this answer is spent.
-    pub(crate) fn take_back(mut self) -> Option<(Slot, Hop, Message)> {
-        self.0.take().map(|owed| (owed.slot, owed.caller, owed.request))
-    }
-}
-
-impl Drop for Answer {
-    fn drop(&mut self) {
-        if let Some(owed) = self.0.take() {
-            turn::dropped(Self(Some(owed)));
-        }
-    }
-}
-
-impl std::fmt::Debug for Answer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Answer({:?})", self.0.as_ref().map(|owed| owed.slot))
     }
 }
 

@@ -10,15 +10,15 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
 
-use base::limits::DATAGRAMS_QUEUED_MAX;
 use base::Aor;
+use base::limits::DATAGRAMS_QUEUED_MAX;
 
 use crate::hop::Hop;
 use crate::message::{Offer, SessionInput, SessionKey};
 use crate::metrics::{Count, Counts, Metrics};
 use crate::outbox::{Flows, Outbox, Sent};
 use crate::registry::Registry;
-use crate::transactions::{Answer, Slot, Transactions};
+use crate::transactions::{Answer, Owed, Slot, Transactions};
 
 /// A datagram in the arena.
 #[derive(Clone, Debug)]
@@ -68,7 +68,13 @@ impl Turn {
     }
 
     /// The same for a request, whose transaction learns when its connection does not take it.
-    pub(crate) fn send_request(&mut self, transactions: &Arc<Transactions>, hop: Hop, start: usize, slot: Slot) -> bool {
+    pub(crate) fn send_request(
+        &mut self,
+        transactions: &Arc<Transactions>,
+        hop: Hop,
+        start: usize,
+        slot: Slot,
+    ) -> bool {
         let waiting = hop.is_reliable().then(|| (transactions.clone(), slot));
         self.send_for(transactions.flows(), hop, start, waiting)
     }
@@ -184,7 +190,7 @@ struct Local {
 
 thread_local! {
     static LOCAL: RefCell<Local> = RefCell::default();
-    static DROPPED: RefCell<Vec<Answer>> = const { RefCell::new(Vec::new()) };
+    static DROPPED: RefCell<Vec<Box<Owed>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Makes this thread a shard: its turn can leave from now on.
@@ -223,9 +229,9 @@ fn ask_flush(local: &mut Local) {
 }
 
 /// An answer that was dropped unsent: it is sent as 503 by the next flush (decisions D20).
-pub(crate) fn dropped(answer: Answer) {
+pub(crate) fn dropped(owed: Box<Owed>) {
     // While a thread ends, its turn may be gone already: then nobody can be answered any more.
-    let _ = DROPPED.try_with(|list| list.borrow_mut().push(answer));
+    let _ = DROPPED.try_with(|list| list.borrow_mut().push(owed));
     let _ = LOCAL.try_with(|local| {
         if let Ok(mut local) = local.try_borrow_mut() {
             ask_flush(&mut local);
@@ -235,7 +241,7 @@ pub(crate) fn dropped(answer: Answer) {
 
 /// Answers of this thread that were dropped unsent, for worlds without shards.
 pub fn take_dropped() -> Vec<Answer> {
-    DROPPED.take()
+    DROPPED.take().into_iter().map(Answer::again).collect()
 }
 
 /// Lets this thread's turn go: datagrams, streams, offers. What cannot be offered is answered 503.

@@ -482,3 +482,7 @@ impl Here {
         now.at.checked_add(Duration::from_millis(left_ms)).filter(|_| self.bound)
     }
 }
+
+#[cfg(test)]
+#[path = "user_tests.rs"]
+mod tests;

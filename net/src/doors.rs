@@ -42,7 +42,11 @@ impl Doors {
     /// Binds every address once a shard. The first that cannot be bound is the error.
     pub fn bind(config: &Config, shards: usize) -> Result<Self, NetError> {
         let bind = |transport, address, kind, protocol| {
-            bind_all(address, kind, protocol, shards.max(1)).map_err(|source| NetError::Listen { transport, address, source })
+            bind_all(address, kind, protocol, shards.max(1)).map_err(|source| NetError::Listen {
+                transport,
+                address,
+                source,
+            })
         };
         let mut doors = Self { udp: Vec::new(), tcp: Vec::new(), msrp: Vec::new() };
         for address in &config.udp {
@@ -113,7 +117,8 @@ impl Doors {
                 let arbiter = arbiters[shard % arbiters.len()].clone();
                 let (house, gate, config) = (house.clone(), gate.clone(), config.clone());
                 let start = move |lifeline: Lifeline| {
-                    let door = Door::Tcp(listener.try_clone().ok()?, speaks, house.clone(), gate.clone(), config.clone());
+                    let door =
+                        Door::Tcp(listener.try_clone().ok()?, speaks, house.clone(), gate.clone(), config.clone());
                     let listener = Listener::start_in_arbiter(&arbiter, move |_| Listener {
                         door: Some(door),
                         lifeline: Some(lifeline),
@@ -226,7 +231,13 @@ impl Handler<Fall> for Listener {
     }
 }
 
-async fn accept(listener: StdListener, speaks: Speaks, house: Arc<House>, gate: Arc<Gate>, config: Arc<Config>) -> io::Result<()> {
+async fn accept(
+    listener: StdListener,
+    speaks: Speaks,
+    house: Arc<House>,
+    gate: Arc<Gate>,
+    config: Arc<Config>,
+) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
     loop {
         match listener.accept().await {

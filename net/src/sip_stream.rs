@@ -88,7 +88,14 @@ enum End {
 }
 
 /// Serves a connection that was accepted, until it ends.
-pub async fn serve(stream: TcpStream, peer: SocketAddr, house: Arc<House>, gate: Arc<Gate>, pass: Pass, config: Arc<Config>) {
+pub async fn serve(
+    stream: TcpStream,
+    peer: SocketAddr,
+    house: Arc<House>,
+    gate: Arc<Gate>,
+    pass: Pass,
+    config: Arc<Config>,
+) {
     let _ = stream.set_nodelay(true);
     let (read, write) = stream.into_split();
     let write = Arc::new(write);

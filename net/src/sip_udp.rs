@@ -98,7 +98,13 @@ impl Batch {
         // name at room for any address. All live on the heap in boxes of this struct, which are never grown or replaced,
         // and nothing refers to what they point at while the call runs: `datagram` borrows the struct shared.
         let count = unsafe {
-            libc::recvmmsg(fd, self.headers.as_mut_ptr(), DATAGRAM_BATCH as u32, libc::MSG_DONTWAIT, std::ptr::null_mut())
+            libc::recvmmsg(
+                fd,
+                self.headers.as_mut_ptr(),
+                DATAGRAM_BATCH as u32,
+                libc::MSG_DONTWAIT,
+                std::ptr::null_mut(),
+            )
         };
         let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
         // The kernel has written how long the names are.

@@ -100,18 +100,19 @@ impl UserActor {
             here.registers.1 = made.number;
             here.durable = made.bindings;
         }
-        // The mailbox hears of the binding before new messages can see it (decisions D2).
-        self.settle_bound(now, ctx);
-        if made.bound {
-            self.mailbox_input(im::deferred::Input::Bound, now, ctx);
-        }
-        self.publish();
+        // The answer leaves before the first letter, and both after everybody can see the binding.
         turn::fill_later(|turn| {
             turn.counts.add(Count::Registered);
             if let Some(answer) = answer {
                 answer.send(turn, now, 200, lines.as_bytes());
             }
         });
+        // The mailbox hears of the binding before new messages can see it (decisions D2).
+        self.settle_bound(now, ctx);
+        if made.bound {
+            self.mailbox_input(im::deferred::Input::Bound, now, ctx);
+        }
+        self.publish();
         self.done(ctx);
     }
 
