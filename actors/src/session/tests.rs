@@ -490,3 +490,56 @@ async fn who_does_not_know_a_sessions_secret_speaks_to_nobody() {
     assert_eq!(answer.view().cseq().unwrap().method, Method::Invite);
     assert_eq!(world.house.switch.len(), 1);
 }
+
+#[actix::test]
+async fn whatever_peers_write_no_session_falls() {
+    let mut world = World::with_bob().await;
+    let mut dice = 0x9e37_79b9_7f4a_7c15u64;
+    let mut roll = move |sides: usize| {
+        dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (dice >> 33) as usize % sides
+    };
+    for _ in 0..60 {
+        let placed = world.call("bob", &offer("alice"));
+        // What the call before has left to say is passed over.
+        let invite = loop {
+            let heard = world.hear(BOB).await;
+            if start(&heard) == "INVITE" {
+                break heard;
+            }
+        };
+        let answers = [
+            response(&invite, 180, BOB, ""),
+            response(&invite, 302, BOB, ""),
+            response(&invite, 200, BOB, &offer("bob")),
+            from_bob(
+                "INVITE",
+                &invite,
+                1,
+                &format!("Contact: <sip:bob@{BOB}>\r\nContent-Type: application/sdp\r\n"),
+                &offer("bob"),
+            ),
+            from_bob("ACK", &invite, 1, "Content-Type: application/sdp\r\n", &offer("bob")),
+            from_bob("BYE", &invite, 2, "", ""),
+            placed.replace("INVITE", "CANCEL"),
+            placed.replace("INVITE", "ACK"),
+        ];
+        for answer in &answers {
+            let mut bytes = answer.clone().into_bytes();
+            for _ in 0..roll(3) {
+                let at = roll(bytes.len());
+                bytes[at] = b"\0 ;<>@:,\"s\r\n0\xff"[roll(14)];
+            }
+            let from = Hop::udp(0, if roll(4) == 0 { ALICE } else { BOB }.parse().unwrap());
+            turn::fill(|turn| {
+                router::datagram(&world.house, turn, &mut Layout::default(), &bytes, from, world.house.now());
+            });
+            turn::flush();
+            tokio::task::yield_now().await;
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        world.wire.0.borrow_mut().clear();
+        // Whatever state that one is in: the next call begins as if nothing had been.
+        assert_eq!(world.node.restarts(), 0);
+    }
+}
