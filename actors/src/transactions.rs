@@ -385,7 +385,8 @@ impl Transactions {
                 }
             }
             (State::Given | State::Answered, _) => {
-                if (200..300).contains(&status) {
+                // 482: he has it already (decisions D3).
+                if matches!(status, 200..300 | 482) {
                     turn.offer(call.party.clone(), Offer::TookAfterAll { slot });
                 }
                 let call = record.call.take();

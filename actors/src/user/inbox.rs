@@ -128,7 +128,7 @@ impl UserActor {
                     }
                 });
                 self.tell(&entry, Fate::Stored, now);
-                Input::Kept(head)
+                if self.is_in_vain(head) { Input::KeptInVain(head) } else { Input::Kept(head) }
             }
             // Stored before, by a request whose answer was lost (decisions D3).
             Ok(Kept::Repeat) => {
@@ -150,22 +150,17 @@ impl UserActor {
                 Input::NotKept { size }
             }
         };
-        let kept_head = if let Input::Kept(head) = &input { Some(*head) } else { None };
         self.mailbox_input(input, now, ctx);
-        if let Some(head) = kept_head {
-            self.late_kept(head, now, ctx);
-        }
         self.done(ctx);
     }
 
-    /// A stored message's first receiver may have answered while it was being written.
-    fn late_kept(&mut self, head: Head, now: Now, ctx: &mut Context<Self>) {
-        let Some(here) = self.here() else { return };
-        let Some(late) = here.late.iter_mut().find(|late| late.id == head.id) else { return };
-        late.kept = Some(head);
-        if late.taken {
-            self.mailbox_input(Input::TakenBack(head), now, ctx);
-        }
+    /// A stored message's first receiver may have answered while it was being written: then it is not offered.
+    fn is_in_vain(&mut self, head: Head) -> bool {
+        let late = self.here().and_then(|here| here.late.iter_mut().find(|late| late.id == head.id));
+        late.is_some_and(|late| {
+            late.kept = Some(head);
+            late.taken
+        })
     }
 
     /// Its first receiver has it after all (decisions D4).

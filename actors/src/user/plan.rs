@@ -181,6 +181,9 @@ impl UserActor {
         let owner = self.aor.clone();
         let Some(each) = self.here().and_then(|here| here.tries.get_mut(&number)) else { return };
         let Some(contact) = each.contacts.get(target as usize) else { return };
+        if each.what.is_stale(now) {
+            return each.delivery.handle(Input::TransportFailed { target }, now); // its time ended in an earlier round
+        }
         let token = u64::from(number) << 32 | u64::from(target);
         let sent = contact.way(&house).and_then(|hop| {
             turn::fill_later(|turn| {
@@ -252,6 +255,13 @@ impl What {
         match self {
             Self::Page { entry, .. } | Self::Notice(entry) | Self::Letter { entry, .. } => entry.id,
             Self::Done(id, _) => *id,
+        }
+    }
+
+    fn is_stale(&self, now: Now) -> bool {
+        match self {
+            Self::Page { entry, .. } | Self::Notice(entry) | Self::Letter { entry, .. } => entry.is_stale(now),
+            Self::Done(..) => false,
         }
     }
 

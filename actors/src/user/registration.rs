@@ -108,8 +108,9 @@ impl UserActor {
             }
         });
         // The mailbox hears of the binding before new messages can see it (decisions D2).
+        let was_bound = self.here().is_some_and(|here| here.bound);
         self.settle_bound(now, ctx);
-        if made.bound {
+        if made.bound && was_bound {
             self.mailbox_input(im::deferred::Input::Bound, now, ctx);
         }
         self.publish();
