@@ -127,6 +127,9 @@ pub enum Input {
         /// As it was let in.
         size: u64,
     },
+    /// The store may hold a letter that was never said to be kept: a commit ended without saying whether it lasts, or a
+    /// repeat was found of one that nobody here knows.
+    LookAgain,
     /// How the offer of this letter ended.
     Outcome {
         /// Which letter.
@@ -299,6 +302,7 @@ impl Mailbox {
                 if self.is_known(head.arrival) { self.take_out(head, None) } else { self.leave(head, None) }
             }
             Input::NotKept { size } => self.settle_pending(size),
+            Input::LookAgain => self.read_behind(0),
             Input::Outcome { arrival, outcome } => self.ended(arrival, outcome, now),
             Input::TakenBack(head) => self.take_out(head, None),
             Input::Expired(head) => self.take_out(head, Some(Why::Expired)),

@@ -175,6 +175,22 @@ fn a_letter_whose_time_is_over_is_given_up_but_not_while_it_is_under_way() {
 }
 
 #[test]
+fn a_letter_that_was_kept_though_the_store_could_not_say_so_is_found() {
+    // decisions D22: the outcome of a failed commit is unknown.
+    let at = now();
+    let mut mailbox = holding(0);
+    tell(&mut mailbox, Input::Bound, at);
+    mailbox.admit(10, EXPIRES, false, at).unwrap();
+    assert_eq!(tell(&mut mailbox, Input::NotKept { size: 10 }, at), "queued true, queued false");
+    assert_eq!(tell(&mut mailbox, Input::LookAgain, at), "queued true, load 0");
+    assert_eq!(tell(&mut mailbox, Input::Loaded { heads: vec![head(1)], more: false }, at), "offer 1");
+    let mut known = offering(2, at);
+    assert_eq!(tell(&mut known, Input::LookAgain, at), "load 0");
+    let heads = vec![head(1), head(2)];
+    assert_eq!(tell(&mut known, Input::Loaded { heads, more: false }, at), "", "what is known is not offered twice");
+}
+
+#[test]
 fn the_sweep_gives_up_what_is_not_in_hand_and_nothing_twice() {
     let at = now();
     let mut mailbox = holding(2);
