@@ -25,11 +25,9 @@ impl Default for Inner {
 }
 
 impl Bus {
-    /// A life that ends at its step number `kill_at`.
-    pub fn until(kill_at: Option<u64>) -> Self {
-        let bus = Self::default();
-        bus.0.kill_at.store(kill_at.unwrap_or(u64::MAX), Ordering::Relaxed);
-        bus
+    /// This life ends at that step.
+    pub fn kill_at(&self, step: u64) {
+        self.0.kill_at.store(step, Ordering::Relaxed);
     }
 
     /// The house is about to touch the world outside. `false`: it was killed before it could.

@@ -70,6 +70,8 @@ pub struct Phone {
     pub online: bool,
     /// What it does.
     pub manner: Manner,
+    /// Takes what it is sent and says so after so many milliseconds, whatever its manner.
+    pub late_by: Option<u64>,
     /// Preference among the phones of its user, in thousandths.
     pub q: u16,
     /// Says its user's other address in From.
@@ -78,6 +80,8 @@ pub struct Phone {
     pub persists: bool,
     /// What is to leave.
     pub out: Vec<Vec<u8>>,
+    /// The last final answer that it heard.
+    pub last_answer: Vec<u8>,
     calls: Vec<Call>,
     later: Vec<(u64, Vec<u8>, Option<Taken>)>,
     again: Vec<(u64, What, Identity, u32)>,
@@ -109,10 +113,12 @@ impl Phone {
             is_tcp,
             online: true,
             manner: Manner::default(),
+            late_by: None,
             q: 1_000,
             uses_alias: false,
             persists: true,
             out: Vec::new(),
+            last_answer: Vec::new(),
             calls: Vec::new(),
             later: Vec::new(),
             again: Vec::new(),
@@ -247,6 +253,7 @@ impl Phone {
         now_ms: u64,
     ) {
         let status = answer.as_ref().map(|(status, _)| *status);
+        self.last_answer = answer.as_ref().map(|(_, bytes)| bytes.to_vec()).unwrap_or_default();
         if let Some((401 | 407, bytes)) = &answer {
             let mut layout = Box::<Layout>::default();
             if sip::parse_datagram(bytes, &mut layout).is_ok() {
@@ -304,12 +311,13 @@ impl Phone {
             return self.answer(view, status, &tag, branch, reference, now_ms);
         }
         let Manner { silent, late, away, busy, refuses, .. } = self.manner;
-        let thrown = self.dice.within(0..1_000);
+        let thrown = if self.late_by.is_some() { silent } else { self.dice.within(0..1_000) };
+        let late = if self.late_by.is_some() { 1_000 } else { late };
         let bounds = [silent, silent + late, silent + late + away, silent + late + away + busy];
         if thrown < bounds[0] {
             self.served.insert(branch, None);
         } else if thrown < bounds[1] {
-            let at_ms = now_ms + self.dice.within(9_000..40_000);
+            let at_ms = now_ms + self.late_by.unwrap_or_else(|| self.dice.within(9_000..40_000));
             self.served.insert(branch.clone(), None);
             self.taken.insert(identity);
             self.later.push((at_ms, words::answer(view, 200, &tag), Some(Taken { status: 200, branch })));

@@ -21,7 +21,8 @@ pub fn alias(user: usize) -> String {
 
 /// What a person's words look like on the wire: number, sender, receiver; so that nobody's can be mistaken.
 pub fn body(said: &Said) -> (String, Vec<u8>) {
-    let words = format!("#{}# from {} to {}", said.number, said.from, said.to);
+    let mut words = format!("#{}# from {} to {}", said.number, said.from, said.to);
+    words.extend(std::iter::repeat_n('.', said.padding));
     match said.kind {
         Kind::Page => ("text/plain".into(), words.into_bytes()),
         Kind::Typing => {

@@ -46,6 +46,8 @@ pub struct Said {
     pub kind: Kind,
     /// Its Expires.
     pub expires_s: Option<u32>,
+    /// Octets of nothing that stand behind the words.
+    pub padding: usize,
     /// When it was said.
     pub said_ms: u64,
     /// As what it was sent: one identity each time that a challenge was met.
@@ -170,7 +172,8 @@ impl Reference {
     pub fn say(&mut self, from: usize, to: usize, kind: Kind, expires_s: Option<u32>, now_ms: u64) -> usize {
         let number = self.said.len();
         let (attempts, heard, entered, offers) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        self.said.push(Said { number, from, to, kind, expires_s, said_ms: now_ms, attempts, heard, entered, offers });
+        let (said_ms, padding) = (now_ms, 0);
+        self.said.push(Said { number, from, to, kind, expires_s, padding, said_ms, attempts, heard, entered, offers });
         number
     }
 
@@ -293,7 +296,15 @@ impl Reference {
         let key = (self.life, branch.clone());
         match self.answers.get(&key).copied() {
             Some((at_ms, first)) if first != status && now_ms < at_ms + REMEMBERED_MS => {
-                self.fault(now_ms, &format!("two final answers to {branch}: {first} at {at_ms} ms, then {status}"));
+                let what = match self.branches.get(&branch) {
+                    Some(Seen::Said(number, _)) => format!("#{number}"),
+                    Some(Seen::Register(entry)) => format!("REGISTER {entry}"),
+                    None => String::new(),
+                };
+                self.fault(
+                    now_ms,
+                    &format!("two final answers to {what} {branch}: {first} at {at_ms} ms, then {status}"),
+                );
             }
             Some(_) => return,
             None => drop(self.answers.insert(key, (now_ms, status))),

@@ -55,6 +55,8 @@ pub enum Event {
 pub struct World {
     /// What made it.
     pub seed: u64,
+    /// What a test did to it besides, for who must play it again.
+    pub story: String,
     /// Chance.
     pub dice: Dice,
     /// The network.
@@ -69,14 +71,17 @@ pub struct World {
     pub reference: Reference,
     /// This life, if the house lives.
     pub life: Option<Life>,
-    /// Kills the next life at this step.
-    pub kill_at: Option<u64>,
-    /// Steps of the lives before.
-    pub steps: u64,
+    /// What the house has sent to addresses where no phone is.
+    pub strangers: Vec<Vec<u8>>,
+    /// Datagrams of phones, if somebody listens on the wire.
+    pub tap: Option<Vec<Vec<u8>>>,
+    /// Streams of these phones are cut after so many octets, and again.
+    cuts: Vec<(usize, usize)>,
     /// What survives a kill.
     memory: Memory,
     runner: Option<SystemRunner>,
     lives: Vec<(u64, u64)>,
+    rested: bool,
     unsound: bool,
     unsure: bool,
     disk_ms: u64,
@@ -98,6 +103,7 @@ impl World {
         let memory = Memory::new(partitions, Arc::new(clock::Wall));
         let world = Self {
             seed,
+            story: String::new(),
             dice: Dice::new(seed),
             weather: Weather::calm(),
             temper: Temper::calm(),
@@ -105,11 +111,13 @@ impl World {
             phones: Vec::new(),
             reference: Reference::default(),
             life: None,
-            kill_at: None,
-            steps: 0,
+            strangers: Vec::new(),
+            tap: None,
+            cuts: Vec::new(),
             memory,
             runner: None,
             lives: Vec::new(),
+            rested: false,
             unsound: false,
             unsure: false,
             disk_ms: 3_000,
@@ -151,7 +159,7 @@ impl World {
                 .expect("a runtime without drivers can be made")
         });
         let number = u32::try_from(self.lives.len()).unwrap_or(u32::MAX) + 1;
-        let bus = Bus::until(self.kill_at.take());
+        let bus = Bus::default();
         self.reference.life = number;
         self.lives.push((clock::world_ms(), u64::MAX));
         let (memory, temper, config) = (self.memory.clone(), self.temper.clone(), self.config.clone());
@@ -165,7 +173,6 @@ impl World {
         let Some(life) = self.life.take() else { return };
         life.bus.kill();
         life.disk.cut_off();
-        self.steps += life.bus.steps();
         self.unsure |= life.disk.unsure() > 0;
         self.unsound = true;
         if let Some(runner) = self.runner.take() {
@@ -188,13 +195,15 @@ impl World {
 
     /// Decisions D8: a binding that was acknowledged is on the disk.
     pub fn check_bindings(&mut self) {
-        let (store, now, unix_ms) = (self.store(), clock::world_ms(), clock::unix_ms());
+        let (store, now) = (self.store(), clock::world_ms());
+        let (unix_ms, latest_ms) = (clock::unix_ms(), clock::latest_unix_ms());
         for number in 0..self.phones.len() {
             let (user, contact) = (self.phones[number].user, self.phones[number].contact());
             let stored = store.bindings(&aor(user)).wait().unwrap_or_default();
             let stands = stored.iter().any(|binding| binding.contact == contact);
             match self.reference.promise(number) {
-                Promise::Bound(until_s) if unix_ms < until_s * 1_000 && !stands => {
+                // What was over once stays so, though the clock was set back since.
+                Promise::Bound(until_s) if unix_ms < until_s * 1_000 && latest_ms < until_s * 1_000 && !stands => {
                     self.reference.fault(now, &format!("phone {number} was told that it is registered, and is not"));
                 }
                 Promise::Gone if stands => {
@@ -271,7 +280,7 @@ impl World {
         let until = clock::world_ms() + within_ms;
         while !holds(self) {
             assert!(clock::world_ms() < until, "seed {}: not within {within_ms} ms: {what}", self.seed);
-            self.run(20);
+            self.run(1);
         }
     }
 
@@ -367,6 +376,7 @@ impl World {
                 continue;
             }
             let from = self.phones[number].addr;
+            self.tap.iter_mut().for_each(|tap| tap.push(bytes.clone()));
             for after in self.weather.arrivals(&mut self.dice) {
                 self.at(now + after, Event::ToHouse(from, bytes.clone()));
             }
@@ -380,7 +390,11 @@ impl World {
         let Some(at) = self.phones[number].conn else {
             return self.phones[number].cut_off(&mut self.reference, now);
         };
-        let pieces: Vec<Vec<u8>> = self.weather.pieces(&mut self.dice, bytes).into_iter().map(<[u8]>::to_vec).collect();
+        let cut = self.cuts.iter().find(|(phone, _)| *phone == number).map(|(_, after)| *after);
+        let pieces: Vec<Vec<u8>> = match cut {
+            Some(after) => bytes.chunks(after).map(<[u8]>::to_vec).collect(),
+            None => self.weather.pieces(&mut self.dice, bytes).into_iter().map(<[u8]>::to_vec).collect(),
+        };
         for piece in pieces {
             let breaks = self.dice.chance(self.weather.broken);
             let after = self.dice.within(self.weather.way_ms.clone());
@@ -399,11 +413,15 @@ impl World {
     }
 
     fn to_house(&mut self, from: SocketAddr, bytes: &[u8]) {
-        let Some(life) = &self.life else { return };
-        if !life.bus.step() {
-            return;
+        if self.life.as_ref().is_some_and(|life| life.bus.step()) {
+            self.reference.entered(bytes, None, clock::world_ms(), clock::unix_ms());
+            self.throw(from, bytes);
         }
-        self.reference.entered(bytes, None, clock::world_ms(), clock::unix_ms());
+    }
+
+    /// A datagram at the house's door, of which the reference knows nothing.
+    pub fn throw(&mut self, from: SocketAddr, bytes: &[u8]) {
+        let Some(life) = &self.life else { return };
         let (house, layout, now) = (&life.house, &mut self.layout, life.house.now());
         turn::fill(|turn| {
             let decide = || router::datagram(house, turn, layout, bytes, Hop::udp(0, from), now);
@@ -479,7 +497,10 @@ impl World {
         for sent in out.datagrams.take() {
             let number = self.phones.iter().position(|phone| phone.addr == sent.peer);
             self.reference.left(&sent.bytes, number, false, sent.at_ms, sent.unix_ms);
-            let Some(number) = number else { continue };
+            let Some(number) = number else {
+                self.strangers.push(sent.bytes);
+                continue;
+            };
             for after in self.weather.arrivals(&mut self.dice) {
                 self.at(sent.at_ms + after, Event::ToPhone(number, sent.bytes.clone()));
             }
@@ -546,11 +567,73 @@ impl World {
 
     /// Somebody says something on a phone; its number.
     pub fn say(&mut self, number: usize, to: usize, kind: Kind, expires_s: Option<u32>) -> usize {
+        self.say_more(number, to, kind, expires_s, 0)
+    }
+
+    /// The same with so many octets more.
+    pub fn say_more(&mut self, number: usize, to: usize, kind: Kind, expires_s: Option<u32>, padding: usize) -> usize {
         let now = clock::world_ms();
         let said = self.reference.say(self.phones[number].user, to, kind, expires_s, now);
+        self.reference.said[said].padding = padding;
         self.phones[number].say(said, &mut self.reference, now);
         self.post(number);
         said
+    }
+
+    /// How many lives there were.
+    pub fn lives(&self) -> usize {
+        self.lives.len()
+    }
+
+    /// How many subscribers there are.
+    pub fn users(&self) -> usize {
+        self.users
+    }
+
+    /// What a phone writes to its connection arrives in pieces of so many octets.
+    pub fn cut_at(&mut self, number: usize, after: usize) {
+        self.cuts.push((number, after));
+    }
+
+    /// The next turn of the house that sends a datagram panics.
+    pub fn panic_at_flush(&mut self) {
+        if let Some(life) = &self.life {
+            life.out.panic_at_flush.set(true);
+        }
+    }
+
+    /// Whether the root of the tree has given up.
+    pub fn has_fallen(&self) -> bool {
+        self.life.as_ref().is_some_and(|life| life.out.fallen.get())
+    }
+
+    /// The engine ends under the house.
+    pub fn close_store(&mut self) {
+        let _ = storage::Engine::close(&self.memory).wait();
+    }
+
+    /// What the house has counted in this life.
+    pub fn count(&self, what: Count) -> u64 {
+        self.life.as_ref().map_or(0, |life| life.house.metrics.get(what))
+    }
+
+    /// What the sender of a message heard in the end.
+    pub fn heard(&self, said: usize) -> Option<u16> {
+        self.reference.said(said).heard.last().and_then(|(_, _, status)| *status)
+    }
+
+    /// The phones that have taken a message, in the order of their answers.
+    pub fn taken_by(&self, said: usize) -> Vec<usize> {
+        let offers = self.reference.said(said).offers.iter();
+        offers
+            .filter_map(|offer| offer.answered.filter(|(_, _, status)| *status < 300).map(|(_, phone, _)| phone))
+            .collect()
+    }
+
+    /// Letters that wait for a user, by their numbers, in their order.
+    pub fn waiting(&self, user: usize) -> Vec<usize> {
+        let letters = self.store().letters(&aor(user), 0, 10_000).wait().unwrap_or_default();
+        letters.iter().filter_map(|letter| words::number_of(&letter.body)).collect()
     }
 
     /// Something is offered to a user's actor.
@@ -577,6 +660,7 @@ impl World {
             self.at_do(now + 45_000, move |world| world.register(number, 3_600));
         }
         self.run(190_000);
+        self.rested = true;
     }
 
     /// What the world looks like now, for the judgement.
@@ -593,7 +677,7 @@ impl World {
             letters.extend(words::number_of(&expired.letter.body).map(|number| (user, number)));
         }
         let owned = |user: usize| self.phones.iter().filter(move |phone| phone.user == user);
-        let rests = |phone: &Phone| phone.online && matches!(self.reference.promise(phone.number), Promise::Bound(_));
+        let rests = |phone: &Phone| self.rested && matches!(self.reference.promise(phone.number), Promise::Bound(_));
         End {
             unix_ms: clock::unix_ms(),
             latest_unix_ms: clock::latest_unix_ms(),
@@ -622,7 +706,8 @@ impl World {
         stories.push(self.reference.registers());
         assert!(
             faults.is_empty(),
-            "seed {seed} (PARLOUR_SIM_SEED={seed} plays it again): {} faults\n{}\n{}",
+            "seed {seed} (PARLOUR_SIM_SEED={seed} plays it again) {}: {} faults\n{}\n{}",
+            self.story,
             faults.len(),
             faults.iter().take(12).cloned().collect::<Vec<_>>().join("\n"),
             stories.join("\n"),
