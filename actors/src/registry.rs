@@ -2,6 +2,7 @@
 //! found here. The only place that would learn "this key lives on another node".
 
 use actix::Recipient;
+use actix::prelude::SendError;
 use base::Aor;
 use base::partition::shard_of;
 use parking_lot::RwLock;
@@ -61,10 +62,7 @@ impl Registry {
 
     /// 1 if it was dropped.
     fn send(&self, shard: usize, batch: Offers) -> usize {
-        // The lock is not held while a refused batch is dropped: its answers ask for a turn of their own.
-        let nursery = self.nurseries[shard].read().clone();
-        let sent = nursery.map(|nursery| nursery.try_send(batch));
-        usize::from(!matches!(sent, Some(Ok(()))))
+        usize::from(!matches!(try_send(&self.nurseries[shard], batch), Some(Ok(()))))
     }
 
     /// A shard's nursery of sessions says where it lives.
@@ -84,10 +82,8 @@ impl Registry {
             }
         }
         for (nursery, batch) in self.sessions.iter().zip(batches) {
-            if !batch.0.is_empty()
-                && let Some(nursery) = nursery.read().clone()
-            {
-                let _ = nursery.try_send(batch);
+            if !batch.0.is_empty() {
+                drop(try_send(nursery, batch));
             }
         }
     }
@@ -95,5 +91,76 @@ impl Registry {
     /// One offer.
     pub fn offer(&self, to: Aor, offer: Offer) -> bool {
         self.hand_over(vec![(to, offer)]) == 0
+    }
+}
+
+/// By the one sender that there is: each clone of it would have a place of its own in the mailbox, whatever its bound. What
+/// is refused comes back, so that it is dropped when the lock is not held: its answers ask for a turn of their own.
+fn try_send<M>(nursery: &RwLock<Option<Recipient<M>>>, batch: M) -> Option<Result<(), SendError<M>>>
+where
+    M: actix::Message<Result = ()> + Send,
+{
+    nursery.read().as_ref().map(|nursery| nursery.try_send(batch))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use actix::prelude::*;
+
+    use super::*;
+
+    struct Nursery(Rc<RefCell<Vec<usize>>>);
+
+    impl Actor for Nursery {
+        type Context = Context<Self>;
+    }
+
+    impl Handler<Offers> for Nursery {
+        type Result = ();
+        fn handle(&mut self, offers: Offers, _: &mut Self::Context) {
+            self.0.borrow_mut().push(offers.0.len());
+        }
+    }
+
+    fn offers(count: usize) -> Vec<(Aor, Offer)> {
+        (0..count).map(|n| (Aor::new(&format!("u{n}"), "example.com").unwrap(), Offer::Active)).collect()
+    }
+
+    #[actix::test]
+    async fn offers_go_to_the_shard_of_their_user_in_batches_that_one_turn_can_take() {
+        let registry = Registry::new(2);
+        let (one, two) = (Rc::default(), Rc::default());
+        registry.register(0, Nursery(Rc::clone(&one)).start().recipient());
+        registry.register(1, Nursery(Rc::clone(&two)).start().recipient());
+        assert_eq!(registry.hand_over(offers(1_000)), 0);
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        for heard in [&one, &two] {
+            let heard: std::cell::Ref<'_, Vec<usize>> = heard.borrow();
+            assert!(
+                heard.iter().all(|count| (1..=BATCH).contains(count)) && heard.iter().sum::<usize>() > 300,
+                "{heard:?}"
+            );
+        }
+        assert_eq!(one.borrow().iter().chain(two.borrow().iter()).sum::<usize>(), 1_000);
+    }
+
+    #[actix::test]
+    async fn what_nobody_takes_is_said_and_a_new_nursery_takes_the_place_of_the_old() {
+        let registry = Registry::new(1);
+        assert_eq!(registry.hand_over(offers(1)), 1, "nobody is there yet");
+        assert_eq!(registry.hand_over(Vec::new()), 0);
+        let heard = Rc::default();
+        let old = Nursery(Rc::clone(&heard)).start();
+        registry.register(0, old.recipient());
+        // More batches than an actor's mailbox holds.
+        assert!(registry.hand_over(offers(BATCH * 40)) > 0);
+        let fresh = Rc::default();
+        registry.register(0, Nursery(Rc::clone(&fresh)).start().recipient());
+        assert!(registry.offer(Aor::new("u", "example.com").unwrap(), Offer::Active));
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        assert_eq!(*fresh.borrow(), [1]);
     }
 }

@@ -451,4 +451,84 @@ mod tests {
         assert_eq!(pause_after(3), PAUSE_FIRST * 4);
         assert_eq!(pause_after(60), PAUSE_LONGEST);
     }
+
+    /// A child that tells how it was asked to leave.
+    struct Asked {
+        lifeline: Option<Lifeline>,
+        how: Rc<std::cell::RefCell<Vec<Leave>>>,
+    }
+
+    impl Actor for Asked {
+        type Context = Context<Self>;
+        fn started(&mut self, ctx: &mut Self::Context) {
+            // With something to do, an actor lives on without any address.
+            ctx.run_interval(Duration::from_millis(5), |_, _| {});
+        }
+    }
+
+    impl Handler<Leave> for Asked {
+        type Result = ();
+        fn handle(&mut self, how: Leave, ctx: &mut Self::Context) {
+            self.how.borrow_mut().push(how);
+            if let Some(lifeline) = self.lifeline.take() {
+                lifeline.leave();
+            }
+            ctx.stop();
+        }
+    }
+
+    impl Handler<Fall> for Asked {
+        type Result = ();
+        fn handle(&mut self, fall: Fall, _: &mut Self::Context) {
+            fall.now();
+        }
+    }
+
+    #[actix::test]
+    async fn no_child_outlives_its_supervisor_however_that_ends() {
+        let how = Rc::new(std::cell::RefCell::new(Vec::new()));
+        let child = || {
+            let how = how.clone();
+            Child::new(Node::new("child", "asked", 8), move |lifeline| {
+                Some(Handle::to(Asked { lifeline: Some(lifeline), how: how.clone() }.start()))
+            })
+        };
+        let plant =
+            || Supervisor::root(Node::new("root", "supervisor", 0), Intensity::default(), vec![child()], || {}).start();
+        let top = plant();
+        settle().await;
+        top.do_send(Fall::at(&[]));
+        settle().await;
+        assert_eq!(*how.borrow(), [Leave::AtOnce], "by a panic");
+        let top = plant();
+        settle().await;
+        top.do_send(Leave::Soon);
+        settle().await;
+        assert_eq!(*how.borrow(), [Leave::AtOnce, Leave::Soon]);
+        let top = plant();
+        for _ in 0..60 {
+            settle().await;
+            top.do_send(Fall::at(&["child"]));
+        }
+        assert!(!top.connected(), "too many deaths");
+        assert_eq!(how.borrow().len(), 2, "and the last of them was dead already");
+    }
+
+    #[actix::test]
+    async fn who_was_dismissed_is_not_started_again_not_even_while_it_waits_for_that() {
+        let (node, last) = (Node::new("child", "mortal", 8), Last::default());
+        let top = Supervisor::root(
+            Node::new("root", "supervisor", 0),
+            Intensity::default(),
+            vec![mortal(node.clone(), &last)],
+            || {},
+        )
+        .start();
+        settle().await;
+        last.borrow().clone().unwrap().do_send(Die);
+        top.do_send(Dismiss("child"));
+        settle().await;
+        assert_eq!(node.state(), State::Stopped);
+        assert!(!last.borrow().as_ref().unwrap().connected());
+    }
 }

@@ -134,3 +134,7 @@ fn doors_of(doors: Vec<Child>) -> Child {
         Some(Handle::to(Supervisor::below(node.clone(), Intensity::default(), children, lifeline).start()))
     })
 }
+
+#[cfg(test)]
+#[path = "tree_tests.rs"]
+mod tests;

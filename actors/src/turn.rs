@@ -282,3 +282,181 @@ pub fn flush() {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::io;
+    use std::rc::Rc;
+    use std::time::Duration;
+
+    use base::limits::OUTBOX_BYTES_MAX;
+    use base::{IdMaker, Now};
+    use parking_lot::Mutex;
+
+    use super::*;
+    use crate::outbox::Writer;
+    use crate::testing::{Ask, Wire, aor, at, status};
+    use crate::transactions::{Parties, Served};
+
+    struct Full;
+
+    impl Writer for Full {
+        fn try_write_vectored(&mut self, _: &[IoSlice<'_>]) -> io::Result<usize> {
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+    }
+
+    /// Takes all, and tells how many pieces each write had.
+    #[derive(Clone, Default)]
+    struct Taking(Arc<Mutex<Vec<usize>>>);
+
+    impl Writer for Taking {
+        fn try_write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+            self.0.lock().push(slices.len());
+            Ok(slices.iter().map(|slice| slice.len()).sum())
+        }
+    }
+
+    fn shard(sink: Box<dyn DatagramSink>) -> Arc<Metrics> {
+        let metrics = Arc::<Metrics>::default();
+        attach(ShardOut { registry: Arc::new(Registry::new(1)), sink, metrics: metrics.clone() });
+        metrics
+    }
+
+    fn transactions() -> Arc<Transactions> {
+        Transactions::new(&IdMaker::new([3; 16]), Arc::default(), Duration::from_secs(10), Now::read)
+    }
+
+    fn answer(table: &Arc<Transactions>, key: u64) -> Answer {
+        let Served::New(slot) = table.serve(key, Hop::udp(0, at(5090))) else { panic!("new") };
+        let request = sip::Message::parse(Ask::message("alice", "bob", "x").text("t").into_bytes().into()).unwrap();
+        Answer::new(slot, Hop::udp(0, at(5090)), request, Now::read(), table.clone())
+    }
+
+    #[test]
+    fn an_answer_that_is_dropped_while_the_turn_is_filled_leaves_as_503_with_the_same_flush() {
+        let wire = Wire::default();
+        let metrics = shard(Box::new(wire.clone()));
+        let table = transactions();
+        fill(|_| drop(answer(&table, 1)));
+        // And one that comes with an offer that no nursery takes.
+        let offered = answer(&table, 3);
+        fill(|turn| turn.offer(aor("bob"), Offer::Missing { answer: offered }));
+        flush();
+        let left = wire.take(5090);
+        assert_eq!(left.iter().map(|text| status(text)).collect::<Vec<_>>(), [503, 503]);
+        assert_eq!(metrics.get(Count::Overloaded), 2);
+        flush();
+        assert!(wire.take(5090).is_empty());
+    }
+
+    #[test]
+    fn an_answer_may_outlive_its_thread() {
+        let table = transactions();
+        std::thread::spawn({
+            let table = table.clone();
+            move || drop(answer(&table, 1))
+        })
+        .join()
+        .unwrap();
+        assert_eq!(table.len(), 1, "nobody can send it any more, and nothing goes round");
+    }
+
+    #[actix::test]
+    async fn what_actors_fill_in_leaves_once_after_all_that_is_ready() {
+        let wire = Wire::default();
+        shard(Box::new(wire.clone()));
+        let flows = Flows::default();
+        for n in 0..3 {
+            fill_later(|turn| {
+                turn.arena.push(b'0' + n);
+                let start = turn.arena.len() - 1;
+                assert!(turn.send(&flows, Hop::udp(0, at(5091)), start));
+            });
+        }
+        assert!(wire.take(5091).is_empty());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        assert_eq!(wire.take(5091), ["0", "1", "2"]);
+    }
+
+    #[test]
+    fn a_turn_holds_a_bounded_number_of_datagrams_and_says_what_it_lost() {
+        let (mut turn, flows, metrics) = (Turn::default(), Flows::default(), Metrics::default());
+        for _ in 0..DATAGRAMS_QUEUED_MAX + 5 {
+            let start = turn.arena.len();
+            turn.arena.extend_from_slice(b"hello");
+            assert!(turn.send(&flows, Hop::udp(0, at(5091)), start));
+        }
+        metrics.add(&mut turn.counts);
+        assert_eq!((turn.datagrams().len(), turn.arena.len()), (DATAGRAMS_QUEUED_MAX, 5 * DATAGRAMS_QUEUED_MAX));
+        assert_eq!(metrics.get(Count::DatagramsLost), 5);
+    }
+
+    #[test]
+    fn messages_for_one_connection_leave_by_one_write() {
+        shard(Box::new(Wire::default()));
+        let (flows, one, two) = (Flows::default(), Taking::default(), Taking::default());
+        let hop = |writer: &Taking| Hop::stream(flows.open(Some(Box::new(writer.clone()))).id(), at(5092));
+        let (first, second) = (hop(&one), hop(&two));
+        fill(|turn| {
+            for n in 0..100 {
+                let start = turn.arena.len();
+                turn.arena.extend_from_slice(b"hello");
+                turn.send(&flows, if n == 70 { second } else { first }, start);
+            }
+        });
+        flush();
+        assert_eq!((&*one.0.lock(), &*two.0.lock()), (&vec![64, 35], &vec![1]));
+    }
+
+    #[test]
+    fn a_request_that_its_connection_does_not_take_ends_at_once() {
+        let metrics = shard(Box::new(Wire::default()));
+        let table = transactions();
+        let outbox = table.flows().open(Some(Box::new(Full)));
+        let full = vec![b'x'; OUTBOX_BYTES_MAX];
+        assert_eq!(outbox.send(&[IoSlice::new(&full)]), Sent::Queued);
+        let heard = Rc::new(Cell::new(0));
+        let Served::New(slot) = table.serve(1, Hop::udp(0, at(5090))) else { panic!("new") };
+        let (alice, bob) = (aor("alice"), aor("bob"));
+        fill(|turn| {
+            let parties = Parties { sender: &alice, receiver: &bob };
+            table.relay(turn, slot, Hop::stream(outbox.id(), at(5092)), parties, Now::read(), |out, branch| {
+                heard.set(branch.len());
+                let via = format!("SIP/2.0/TCP here;branch={}\r\nVia: ", String::from_utf8_lossy(branch));
+                let text = Ask::message("alice", "bob", "x").text("t").replacen("Via: ", &format!("Via: {via}"), 1);
+                out.extend_from_slice(text.as_bytes());
+            });
+        });
+        flush();
+        // Its actor is nobody here: so the answer has become 503, and nothing waits for a silent receiver.
+        assert_eq!(heard.get(), 26);
+        assert_eq!((metrics.get(Count::StreamLost), metrics.get(Count::Overloaded)), (1, 1));
+        assert!(matches!(table.repeat(1), Some(Served::Answered(delta)) if delta.status() == 503));
+    }
+
+    #[test]
+    fn a_fault_of_the_sockets_is_not_met_again_by_the_next_flush() {
+        struct Falling(Rc<Cell<u32>>);
+        impl DatagramSink for Falling {
+            fn send(&self, _: &[u8], datagrams: &[Datagram]) -> u64 {
+                self.0.set(self.0.get() + datagrams.len() as u32);
+                assert!(self.0.get() > 1, "the first one falls");
+                0
+            }
+        }
+        let tried = Rc::new(Cell::new(0));
+        shard(Box::new(Falling(tried.clone())));
+        let send = || {
+            fill(|turn| {
+                let start = turn.arena.len();
+                turn.arena.push(b'x');
+                turn.send(&Flows::default(), Hop::udp(0, at(5091)), start);
+            });
+            std::panic::catch_unwind(flush).is_ok()
+        };
+        assert!(!send() && send());
+        assert_eq!(tried.get(), 2);
+    }
+}
