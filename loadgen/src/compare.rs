@@ -16,9 +16,10 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use crate::measure;
-use crate::plan::{Identity, Kind, Load, Plan};
+use crate::plan::{FailureReport, Identity, Kind, Load, Plan, Route};
 use crate::report::{Report, median};
 use crate::scenario;
+use crate::sizes::Sizes;
 use crate::users;
 use crate::wire::Transport;
 
@@ -43,6 +44,30 @@ pub enum Job {
     Register,
     /// MESSAGEs stored for the absent, then delivered
     Deferred,
+    /// MSRP SENDs of 300 octets in 4 sessions, 16 under way in each
+    #[value(name = "msrp-300-4x16")]
+    #[serde(rename = "msrp-300-4x16")]
+    Msrp4x16,
+    /// The same in 64 sessions, one under way in each
+    #[value(name = "msrp-300-64x1")]
+    #[serde(rename = "msrp-300-64x1")]
+    Msrp64x1,
+    /// Messages of 64 KiB in chunks of 2 KiB, in 4 sessions, 64 chunks under way in each
+    #[value(name = "msrp-64k-2k")]
+    #[serde(rename = "msrp-64k-2k")]
+    Msrp64k,
+    /// Messages of 1 MiB in chunks of 64 KiB, in 4 sessions, 16 chunks under way in each
+    #[value(name = "msrp-1m-64k")]
+    #[serde(rename = "msrp-1m-64k")]
+    Msrp1m,
+}
+
+/// What a job says in sessions.
+struct Shape {
+    pairs: usize,
+    in_flight: usize,
+    body_bytes: u64,
+    chunk_bytes: usize,
 }
 
 /// Who is measured.
@@ -89,6 +114,9 @@ pub struct Options {
     /// Units under way at once
     #[arg(long, default_value_t = 64)]
     pub in_flight: usize,
+    /// In sessions only the callers speak, with all that may be under way; else both, with half of it each
+    #[arg(long)]
+    pub one_way: bool,
     /// Letters of one deferred run
     #[arg(long, default_value_t = 30_000)]
     pub letters: u64,
@@ -125,6 +153,8 @@ pub struct Row {
     pub busy_percent: f64,
     /// Median latency, milliseconds; the median of all rounds. Of the relay's halves nothing.
     pub p50_ms: Option<f64>,
+    /// Nanoseconds of processor time an octet of body, the median; of sessions only.
+    pub ns_per_octet: Option<f64>,
     /// Errors, losses and doubles in all rounds.
     pub errors: u64,
 }
@@ -145,6 +175,7 @@ struct Figure {
     per_second: f64,
     busy_percent: f64,
     p50_ms: Option<f64>,
+    ns_per_octet: Option<f64>,
     errors: u64,
 }
 
@@ -156,9 +187,9 @@ type Figures = BTreeMap<(String, Target), Vec<Figure>>;
 /// A program that cannot be started at all; a run that cannot be made.
 pub fn run(options: &Options, tell: impl Fn(&str)) -> Result<Comparison, scenario::RunError> {
     let house = House::build(options)?;
-    let all_jobs = [Job::PagerUdp, Job::PagerUdpOne, Job::PagerTcp64, Job::PagerTcp4, Job::Register, Job::Deferred];
+    let all_jobs = <Job as clap::ValueEnum>::value_variants();
     let all_targets = [Target::Relay, Target::KamailioStateless, Target::Kamailio, Target::Parlour];
-    let jobs = if options.jobs.is_empty() { &all_jobs[..] } else { &options.jobs };
+    let jobs = if options.jobs.is_empty() { all_jobs } else { &options.jobs };
     let targets = if options.targets.is_empty() { &all_targets[..] } else { &options.targets };
     let (mut figures, mut skipped) = (Figures::new(), Vec::new());
     for round in 1..=options.rounds {
@@ -191,7 +222,28 @@ pub fn run(options: &Options, tell: impl Fn(&str)) -> Result<Comparison, scenari
 
 impl Job {
     fn concerns(self, target: Target) -> bool {
-        target != Target::KamailioStateless || matches!(self, Self::PagerUdp | Self::PagerUdpOne)
+        match target {
+            Target::KamailioStateless => matches!(self, Self::PagerUdp | Self::PagerUdpOne),
+            // It relays frames of at most about 10 KiB.
+            Target::Kamailio => self != Self::Msrp1m,
+            Target::Relay | Target::Parlour => true,
+        }
+    }
+
+    fn shape(self) -> Option<Shape> {
+        let (pairs, in_flight, body_bytes, chunk_bytes) = match self {
+            Self::Msrp4x16 => (4, 16, 300, 2_048),
+            Self::Msrp64x1 => (64, 1, 300, 2_048),
+            Self::Msrp64k => (4, 64, 65_536, 2_048),
+            Self::Msrp1m => (4, 16, 1_048_576, 65_536),
+            _ => return None,
+        };
+        Some(Shape { pairs, in_flight, body_bytes, chunk_bytes })
+    }
+
+    /// The port of a server that is waited for: sessions reach a relay over TCP, our server by SIP first.
+    fn door(self, target: Target) -> Transport {
+        if self.shape().is_some() && target != Target::Parlour { Transport::Tcp } else { self.transport() }
     }
 
     fn transport(self) -> Transport {
@@ -206,6 +258,10 @@ impl Job {
             Self::PagerTcp4 => "pager-tcp-4",
             Self::Register => "register",
             Self::Deferred => "deferred",
+            Self::Msrp4x16 => "msrp-300-4x16",
+            Self::Msrp64x1 => "msrp-300-64x1",
+            Self::Msrp64k => "msrp-64k-2k",
+            Self::Msrp1m => "msrp-1m-64k",
         }
     }
 }
@@ -224,7 +280,8 @@ impl Target {
 /// The rows of one run. What the relay passes on for one message is two letters' worth.
 fn figures_of(job: Job, target: Target, report: &Report) -> Vec<(String, Figure)> {
     let lost = report.balance.as_ref().map_or(0, |balance| balance.missing + balance.doubled);
-    let errors = report.errors + lost + report.faults.garbled;
+    let said = report.sessions.as_ref().map_or(0, |tally| tally.errors() + tally.missing);
+    let errors = report.errors + lost + report.faults.garbled + said;
     let figure = |at: usize, share: f64| {
         let stage = report.stages.get(at)?;
         let cost = stage.server.as_ref()?;
@@ -233,6 +290,7 @@ fn figures_of(job: Job, target: Target, report: &Report) -> Vec<(String, Figure)
             per_second: stage.per_second / share,
             busy_percent: cost.busy_percent,
             p50_ms: stage.latency.as_ref().filter(|_| share >= 1.0).map(|latency| latency.p50_ms),
+            ns_per_octet: stage.ns_per_octet,
             errors,
         })
     };
@@ -245,8 +303,19 @@ fn figures_of(job: Job, target: Target, report: &Report) -> Vec<(String, Figure)
 }
 
 /// The lines of the table, in this order.
-const ROWS: [&str; 7] =
-    ["pager-udp", "pager-udp-one", "pager-tcp-64", "pager-tcp-4", "register", "stored", "delivered"];
+const ROWS: [&str; 11] = [
+    "pager-udp",
+    "pager-udp-one",
+    "pager-tcp-64",
+    "pager-tcp-4",
+    "register",
+    "stored",
+    "delivered",
+    "msrp-300-4x16",
+    "msrp-300-64x1",
+    "msrp-64k-2k",
+    "msrp-1m-64k",
+];
 
 fn rows(figures: &Figures) -> Vec<Row> {
     let mut rows: Vec<Row> = figures
@@ -257,6 +326,7 @@ fn rows(figures: &Figures) -> Vec<Row> {
             let ratio =
                 limits.map(|limits| median(all.iter().zip(limits).map(|(one, limit)| one.cpu_us / limit.cpu_us)));
             let latencies: Vec<f64> = all.iter().filter_map(|figure| figure.p50_ms).collect();
+            let octets: Vec<f64> = all.iter().filter_map(|figure| figure.ns_per_octet).collect();
             Row {
                 job: job.clone(),
                 target: *target,
@@ -266,6 +336,7 @@ fn rows(figures: &Figures) -> Vec<Row> {
                 per_second: middle(|figure| figure.per_second),
                 busy_percent: middle(|figure| figure.busy_percent),
                 p50_ms: (!latencies.is_empty()).then(|| median(latencies)),
+                ns_per_octet: (!octets.is_empty()).then(|| median(octets)),
                 errors: all.iter().map(|figure| figure.errors).sum(),
             }
         })
@@ -286,15 +357,15 @@ impl Comparison {
     fn write(&self, out: &mut String) -> std::fmt::Result {
         writeln!(
             out,
-            "{:<14} {:<19} {:>9} {:>9} {:>15} {:>10} {:>7} {:>9} {:>7}",
-            "job", "server", "µs CPU", "× limit", "rounds", "a second", "busy %", "p50 ms", "errors"
+            "{:<14} {:<19} {:>9} {:>9} {:>15} {:>10} {:>7} {:>9} {:>7} {:>7}",
+            "job", "server", "µs CPU", "× limit", "rounds", "a second", "busy %", "p50 ms", "ns/oct", "errors"
         )?;
         for row in &self.rows {
             let least = row.rounds_us.iter().copied().fold(f64::INFINITY, f64::min);
             let most = row.rounds_us.iter().copied().fold(0.0, f64::max);
             writeln!(
                 out,
-                "{:<14} {:<19} {:>9.2} {:>9} {:>15} {:>10.0} {:>7.0} {:>9} {:>7}",
+                "{:<14} {:<19} {:>9.2} {:>9} {:>15} {:>10.0} {:>7.0} {:>9} {:>7} {:>7}",
                 row.job,
                 row.target.name(),
                 row.cpu_us,
@@ -303,6 +374,7 @@ impl Comparison {
                 row.per_second,
                 row.busy_percent,
                 row.p50_ms.map_or("–".to_owned(), |ms| format!("{ms:.3}")),
+                row.ns_per_octet.map_or("–".to_owned(), |ns| format!("{ns:.3}")),
                 row.errors
             )?;
         }
@@ -378,7 +450,7 @@ impl<'a> House<'a> {
     fn play(&self, job: Job, target: Target) -> Result<Report, scenario::RunError> {
         let (port, receivers) = (free_port()?, free_port()?);
         let server = self.start(job, target, port, receivers)?;
-        server.await_port(port, job.transport())?;
+        server.await_port(port, job.door(target))?;
         let plan = self.plan(job, target, port, receivers, server.pid());
         scenario::run(&plan, true)
     }
@@ -392,7 +464,7 @@ impl<'a> House<'a> {
         };
         let command = match target {
             Target::Relay => {
-                let kind = if job.transport() == Transport::Tcp { "--tcp" } else { "--udp" };
+                let kind = if job.door(target) == Transport::Tcp { "--tcp" } else { "--udp" };
                 let mut command = pinned(&std::env::current_exe()?);
                 command.args(["relay", kind, "--listen", &format!("127.0.0.1:{port}")]);
                 command.args(["--to", &format!("127.0.0.1:{receivers}")]);
@@ -409,6 +481,7 @@ impl<'a> House<'a> {
                     (Job::Register, _) => ("JOB_REGISTER_MEM", "2"),
                     // SQLite: two workers would lock each other out.
                     (Job::Deferred, _) => ("JOB_MSILO", "1"),
+                    _ if job.shape().is_some() => ("JOB_MSRP", "2"),
                     (_, Target::KamailioStateless) => ("JOB_RELAY_STATELESS", "2"),
                     _ => ("JOB_RELAY_STATEFUL", "2"),
                 };
@@ -418,8 +491,11 @@ impl<'a> House<'a> {
                 std::fs::create_dir_all(&dir)?;
                 let mut command = Command::new(&self.options.kamailio);
                 command.args([name, &port.to_string()]).arg(&dir).env("CORE", &core).env("WORKERS", workers);
-                if job.transport() == Transport::Tcp {
+                if job.door(target) == Transport::Tcp {
                     command.env("TCP", "1");
+                }
+                if job.shape().is_some() {
+                    command.env("RDBUF", "16384");
                 }
                 command
             }
@@ -435,7 +511,9 @@ impl<'a> House<'a> {
             Job::PagerTcp4 => 4,
             _ => 1,
         };
+        let shape = job.shape();
         let scenario = match (job, target) {
+            _ if shape.is_some() => Kind::Session,
             (Job::Register, _) => Kind::Register,
             (Job::Deferred, Target::Parlour | Target::Kamailio | Target::KamailioStateless) => Kind::Deferred,
             _ => Kind::Pager,
@@ -453,13 +531,29 @@ impl<'a> House<'a> {
             identity: if job == Job::Register { Identity::Auth } else { Identity::Trusted },
             reuse: false,
             receivers_at: (target == Target::Relay).then(|| here(receivers)),
-            load: Load::InFlight(if job == Job::PagerUdpOne { 1 } else { options.in_flight }),
+            load: Load::InFlight(match &shape {
+                Some(shape) => shape.in_flight,
+                None if job == Job::PagerUdpOne => 1,
+                None => options.in_flight,
+            }),
             duration: Duration::from_secs_f64(options.seconds.max(0.1)),
             warmup: Duration::from_secs(1),
             drain: Duration::from_secs(40),
             hold: Duration::ZERO,
-            body_bytes: 270,
+            body_bytes: Sizes::fixed(shape.as_ref().map_or(270, |shape| shape.body_bytes)),
             message_bytes: 600,
+            pairs: shape.as_ref().map_or(1, |shape| shape.pairs),
+            chunk_bytes: shape.as_ref().map_or(2_048, |shape| shape.chunk_bytes),
+            failure_report: FailureReport::Yes,
+            one_way: options.one_way,
+            route: match target {
+                Target::Relay => Route::Direct,
+                Target::Kamailio | Target::KamailioStateless => Route::Auth,
+                Target::Parlour => Route::Invite,
+            },
+            receive_rate: 50.0,
+            session_percent: 0,
+            session_messages: 0,
             messages: Some(options.letters),
             kills: 0,
             kills_delivering: 0,
@@ -569,7 +663,14 @@ mod tests {
     use super::*;
 
     fn figure(cpu_us: f64) -> Figure {
-        Figure { cpu_us, per_second: 1e6 / cpu_us, busy_percent: 99.0, p50_ms: Some(0.5), errors: 1 }
+        Figure {
+            cpu_us,
+            per_second: 1e6 / cpu_us,
+            busy_percent: 99.0,
+            p50_ms: Some(0.5),
+            ns_per_octet: None,
+            errors: 1,
+        }
     }
 
     #[test]

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use sip::digest::{Answer, Challenge, Ha1};
 use sip::{Method, Name, Reply, View};
 
-use crate::flight::{Errand, Flight, Flights, Timed};
+use crate::call::{self, Asking, Call, Calls, Side};
+use crate::flight::{Errand, Flight, Flights, Ticket, Timed};
 use crate::mmsg::Peer;
 use crate::plan::{Identity, Plan};
 use crate::users::{self, Login, User};
@@ -82,6 +83,9 @@ struct Desk {
     events: Vec<Event>,
     counts: Counts,
     message_bytes: usize,
+    calls: Calls,
+    /// Our address, as descriptions name it.
+    ip: String,
 }
 
 impl Crowd {
@@ -95,7 +99,8 @@ impl Crowd {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "at least two users are needed"));
         }
         let mut wire = Wire::new(plan.transport)?;
-        let mut wording = Wording::new(&plan.domain, plan.transport, plan.body_bytes);
+        let body_bytes = usize::try_from(plan.body_bytes.most).unwrap_or(usize::MAX);
+        let mut wording = Wording::new(&plan.domain, plan.transport, body_bytes);
         let server = Server { at: plan.server, from: SocketAddr::new(local_ip(plan.server)?, 0) };
         if let Some(at) = plan.receivers_at {
             // Before the first caller comes: a relay calls the receivers for each.
@@ -127,6 +132,8 @@ impl Crowd {
             events: Vec::new(),
             counts: Counts::default(),
             message_bytes: plan.message_bytes,
+            calls: Calls::default(),
+            ip: server.from.ip().to_string(),
         };
         desk.pad();
         Ok(Self { wire, desk })
@@ -191,6 +198,42 @@ impl Crowd {
         self.begin(Errand::Register { user, expires: self.desk.expires }, due_ns);
     }
 
+    /// Begins a call between two users; its number.
+    pub fn invite(&mut self, from: u32, to: u32, due_ns: u64) -> u32 {
+        let call = self.desk.calls.open(from, to);
+        self.begin(Errand::Invite { from, call }, due_ns);
+        call
+    }
+
+    /// Ends it by the caller's BYE.
+    pub fn bye(&mut self, call: u32, due_ns: u64) {
+        if let Some(from) = self.desk.calls.get(call).map(|call| call.from) {
+            self.begin(Errand::Bye { from, call }, due_ns);
+        }
+    }
+
+    /// The ends of a call that was answered, the caller's first: its own URI, and the server's path.
+    pub fn ends(&self, call: u32) -> Option<[(String, String); 2]> {
+        let call = self.desk.calls.get(call)?;
+        let end = |side, to: &String| (call.uri(side, &self.desk.ip), to.clone());
+        Some([end(Side::Caller, &call.caller_to), end(Side::Callee, &call.callee_to)])
+    }
+
+    /// Forgets a call that is over.
+    pub fn forget(&mut self, call: u32) {
+        self.desk.calls.close(call);
+    }
+
+    /// BYEs that callees received.
+    pub fn byes(&self) -> u64 {
+        self.desk.calls.byes
+    }
+
+    /// The name of the run, that all texts carry.
+    pub fn run(&self) -> [u8; 8] {
+        self.desk.wording.run()
+    }
+
     /// One turn of sockets and timers, at most until `until_ns`; sleeps when there is nothing to do. What happened is
     /// appended to `events`.
     ///
@@ -247,9 +290,20 @@ impl Desk {
                 // RFC 3261 §22.2: with credentials it is a new request, one higher.
                 (link, 1 + u32::from(answered), number)
             }
+            Errand::Invite { from, call } | Errand::Bye { from, call } => {
+                let Some(to) = self.calls.get(call).map(|call| call.to) else { return };
+                let (method, first) = match errand {
+                    Errand::Invite { .. } => (&b"INVITE"[..], 1),
+                    _ => (&b"BYE"[..], 1 + u32::from(ANSWERS) + 1),
+                };
+                let uri = self.users[to as usize].aor.clone();
+                self.users[from as usize].credentials(method, uri.as_str(), &mut self.credentials);
+                (self.callers[from as usize % self.callers.len()], first + u32::from(answered), u64::from(call))
+            }
         };
         let (wording, users, credentials) = (&self.wording, &self.users, &self.credentials);
-        let flight = Flight { errand, due_ns, cseq, answered, link };
+        let (calls, ip) = (&self.calls, &self.ip);
+        let flight = Flight { errand, due_ns, cseq, answered, link, is_heard: false };
         let text = self.flights.begin(flight, now_ns, |ticket, text| {
             let numbers = Numbers { ticket, cseq, number };
             match errand {
@@ -259,6 +313,15 @@ impl Desk {
                 Errand::Message { from, to, .. } => {
                     let (from, to) = (&users[from as usize], &users[to as usize]);
                     wording.message(text, from, to, link, &numbers, credentials);
+                }
+                Errand::Invite { call: at, .. } | Errand::Bye { call: at, .. } => {
+                    let Some(call) = calls.get(at) else { return };
+                    let (from, to) = (&users[call.from as usize], &users[call.to as usize]);
+                    let asking = Asking { wording, from, to, link, ticket, cseq, credentials };
+                    match errand {
+                        Errand::Invite { .. } => call.invite(text, at, &asking, ip),
+                        _ => call.bye(text, at, &asking),
+                    }
                 }
             }
         });
@@ -288,6 +351,10 @@ impl Desk {
             return;
         }
         let reply = Reply { status: 200, to_tag: "callee", source: from.address(), ..Reply::default() };
+        if method == Method::Invite {
+            return self.called(link, from, message, &reply, post);
+        }
+        self.calls.byes += u64::from(method == Method::Bye);
         post.write(link, from, |out| sip::reply(out, message, &reply));
         if method == Method::Message {
             match self.wording.letter(message.body()) {
@@ -297,6 +364,47 @@ impl Desk {
         }
     }
 
+    /// An INVITE to one of us: answered 200 as often as it comes.
+    fn called(&mut self, link: Link, from: Peer, message: View<'_>, reply: &Reply<'_>, post: &mut Post) {
+        let Some(body) = self.calls.offered(message.body(), &self.wording, &self.ip) else {
+            self.counts.foreign += 1;
+            let reply = Reply { status: 488, ..*reply };
+            return post.write(link, from, |out| sip::reply(out, message, &reply));
+        };
+        // Whom it is for, says the Request-URI: the contact that was registered. Any user of ours has the same link.
+        let mut contact = Vec::new();
+        self.wording.contact(&mut contact, &self.users[0], link);
+        post.write(link, from, |out| call::accept(out, message, reply, &contact, &body));
+    }
+
+    /// A final answer to an INVITE: it is acknowledged, as often as it comes. Whether the session can begin.
+    fn acknowledge(&mut self, flight: Option<&Flight>, status: u16, message: View<'_>, post: &mut Post) -> bool {
+        let (peer, callers) = (self.peer, self.callers.len());
+        if status >= 300 {
+            let Some(link) = flight.map(|flight| flight.link).or_else(|| self.callers.first().copied()) else {
+                return false;
+            };
+            post.write(link, peer, |out| call::ack_refusal(out, message));
+            return false;
+        }
+        let known = message.call_id().ok().and_then(|id| self.calls.of_call_id(id, &self.wording));
+        let Some(at) = known else { return false };
+        let is_fresh = flight.is_some();
+        let is_good = !is_fresh || self.calls.established(at, message);
+        let Some(call) = self.calls.get(at) else { return false };
+        let link = self.callers[call.from as usize % callers];
+        let mut ack = call.last_ack().to_vec();
+        if let Some(flight) = flight {
+            let (from, to) = (&self.users[call.from as usize], &self.users[call.to as usize]);
+            let ticket = Ticket { slot: u32::MAX, generation: at };
+            let wording = &self.wording;
+            call.ack(&mut ack, at, &Asking { wording, from, to, link, ticket, cseq: flight.cseq, credentials: &[] });
+            Call::with_ack(&mut self.calls, at, ack.clone());
+        }
+        post.write(link, peer, |out| out.extend_from_slice(&ack));
+        is_good
+    }
+
     fn answered(&mut self, message: View<'_>, post: &mut Post) {
         let status = message.status();
         let Some(ticket) = message.first(Name::Via).and_then(|via| self.wording.ticket(via)) else {
@@ -304,12 +412,17 @@ impl Desk {
             return;
         };
         if status < 200 {
-            return;
+            return self.flights.hush(ticket);
         }
-        let Some(Flight { errand, due_ns, answered, .. }) = self.flights.end(ticket) else {
+        let flight = self.flights.end(ticket);
+        let is_invite = message.cseq().is_ok_and(|cseq| cseq.method == Method::Invite);
+        let is_good = !is_invite || self.acknowledge(flight.as_ref(), status, message, post);
+        let Some(Flight { errand, due_ns, answered, .. }) = flight else {
             self.counts.strays += 1;
             return;
         };
+        // A description that we cannot read is as good as a refusal.
+        let status = if is_good || status >= 300 { status } else { 488 };
         let at_ns = self.now_ns();
         let challenged = matches!(status, 401 | 407) && self.identity == Identity::Auth && answered < ANSWERS;
         if challenged && self.learn(errand, status, message) {
@@ -322,11 +435,7 @@ impl Desk {
 
     /// Keeps a challenge; whether it can be answered.
     fn learn(&mut self, errand: Errand, status: u16, message: View<'_>) -> bool {
-        let user = match errand {
-            Errand::Register { user, .. } => user,
-            Errand::Message { from, .. } => from,
-        };
-        let user = &mut self.users[user as usize];
+        let user = &mut self.users[errand.user() as usize];
         let (asked, header) = if status == 401 {
             (Name::WwwAuthenticate, "Authorization")
         } else {

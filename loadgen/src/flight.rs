@@ -32,6 +32,30 @@ pub enum Errand {
         /// Which message: the number in its body.
         number: u64,
     },
+    /// An INVITE to a session.
+    Invite {
+        /// The caller, by number.
+        from: u32,
+        /// Which call.
+        call: u32,
+    },
+    /// The end of a session, by its caller.
+    Bye {
+        /// The caller, by number.
+        from: u32,
+        /// Which call.
+        call: u32,
+    },
+}
+
+impl Errand {
+    /// The user who asks.
+    pub fn user(self) -> u32 {
+        match self {
+            Self::Register { user, .. } => user,
+            Self::Message { from, .. } | Self::Invite { from, .. } | Self::Bye { from, .. } => from,
+        }
+    }
 }
 
 /// One request under way.
@@ -46,6 +70,8 @@ pub struct Flight {
     pub answered: u8,
     /// The link by which it left.
     pub link: Link,
+    /// Somebody is at it: it is not repeated (RFC 3261 §17.1.1.2, a provisional answer to INVITE).
+    pub is_heard: bool,
 }
 
 /// A request by slot and generation: what its branch carries.
@@ -114,6 +140,14 @@ impl Flights {
         slot.flight.as_ref().filter(|_| slot.generation == ticket.generation)
     }
 
+    /// A provisional answer came.
+    pub fn hush(&mut self, ticket: Ticket) {
+        let slot = self.slots.get_mut(ticket.slot as usize).filter(|slot| slot.generation == ticket.generation);
+        if let Some(flight) = slot.and_then(|slot| slot.flight.as_mut()) {
+            flight.is_heard = true;
+        }
+    }
+
     /// Ends a request; nothing where it has ended before.
     pub fn end(&mut self, ticket: Ticket) -> Option<Flight> {
         let slot = self.slots.get_mut(ticket.slot as usize)?;
@@ -138,7 +172,9 @@ impl Flights {
                     Some(next) => {
                         next.push_back((now_ns + WAITS_MS[made + 1] * MS, ticket));
                         let slot = &self.slots[ticket.slot as usize];
-                        if let (false, Some(flight)) = (self.reliable, &slot.flight) {
+                        if let (false, Some(flight)) =
+                            (self.reliable, slot.flight.as_ref().filter(|flight| !flight.is_heard))
+                        {
                             tell(Timed::Repeat(&slot.text, flight.link));
                         }
                     }
@@ -158,7 +194,14 @@ mod tests {
     use super::*;
 
     fn flight(number: u64) -> Flight {
-        Flight { errand: Errand::Message { from: 0, to: 1, number }, due_ns: 0, cseq: 1, answered: 0, link: 0 }
+        Flight {
+            errand: Errand::Message { from: 0, to: 1, number },
+            due_ns: 0,
+            cseq: 1,
+            answered: 0,
+            link: 0,
+            is_heard: false,
+        }
     }
 
     fn begun(flights: &mut Flights, number: u64, now_ns: u64) -> Ticket {

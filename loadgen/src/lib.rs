@@ -10,6 +10,7 @@
 //! One thread does all of it, so that the driver costs no more than the blind [`relay`] that sets the limit. A
 //! scenario knows no SIP, the wire knows no scenario.
 
+pub mod call;
 pub mod compare;
 pub mod crowd;
 pub mod datagrams;
@@ -22,7 +23,9 @@ pub mod plan;
 pub mod relay;
 pub mod report;
 pub mod scenario;
+pub mod sizes;
 pub mod stream;
+pub mod talk;
 pub mod users;
 pub mod watch;
 pub mod wire;

@@ -11,11 +11,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::pace::Pace;
+use crate::sizes::Sizes;
 use crate::wire::Transport;
 
 /// What the crowd does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// Digest REGISTERs.
     Register,
@@ -29,6 +30,53 @@ pub enum Kind {
     Mixed,
     /// Registered users who do nothing; what they weigh.
     Idle,
+    /// Sessions of two, and what both say over MSRP.
+    Session,
+    /// Sessions in which nothing is said; what they weigh.
+    SessionIdle,
+    /// One long message to a receiver who reads slowly; the server's memory must stay flat.
+    SessionSlow,
+}
+
+impl Kind {
+    /// Whether MSRP is all that it is about.
+    pub fn is_session(self) -> bool {
+        matches!(self, Self::Session | Self::SessionIdle | Self::SessionSlow)
+    }
+}
+
+/// How the two ends of a session come together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Route {
+    /// By INVITE through the SIP server, which names its own paths
+    Invite,
+    /// The caller connects to the server, which is a blind relay to the callee at `receivers_at`; without SIP
+    Direct,
+    /// Both ask the server, an MSRP relay, for a URI by AUTH (RFC 4976); without SIP
+    Auth,
+}
+
+/// Whether SENDs are answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum FailureReport {
+    /// Each by a response
+    Yes,
+    /// When they fail
+    Partial,
+    /// Never
+    No,
+}
+
+impl From<FailureReport> for msrp::FailureReport {
+    fn from(wish: FailureReport) -> Self {
+        match wish {
+            FailureReport::Yes => Self::Yes,
+            FailureReport::Partial => Self::Partial,
+            FailureReport::No => Self::No,
+        }
+    }
 }
 
 /// What may be asked, on the command line or in a file; what is absent takes its default.
@@ -97,9 +145,35 @@ pub struct Options {
     /// `idle`: seconds of doing nothing before memory is read [default: 45]
     #[arg(long, value_name = "S")]
     pub hold: Option<f64>,
-    /// Octets of text in a MESSAGE [default: 270]
+    /// Octets of text in a MESSAGE [default: 270]; of a session's messages one length, or a range in which each doubling
+    /// is as likely, e.g. `1..1048576` [default: 300; `session-slow`: 1 GiB]
+    #[arg(long, value_name = "N|N..N")]
+    pub body_bytes: Option<Sizes>,
+    /// Sessions [default: 4; `session-idle`: 9000]. In them `in_flight` counts SENDs of one session [default: 16]
     #[arg(long)]
-    pub body_bytes: Option<usize>,
+    pub pairs: Option<usize>,
+    /// Octets of body in one SEND: longer messages are sent in chunks [default: 2048; `session-slow`: 65536]
+    #[arg(long)]
+    pub chunk_bytes: Option<usize>,
+    /// What senders want to hear; a SEND with `yes` is under way until it is answered, others until they arrive
+    /// [default: yes]
+    #[arg(long, value_enum)]
+    pub failure_report: Option<FailureReport>,
+    /// Only the callers speak, with all of `in_flight`; else both, with half of it each
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub one_way: Option<bool>,
+    /// How the two ends of a session come together [default: invite]
+    #[arg(long, value_enum)]
+    pub route: Option<Route>,
+    /// `session-slow`: megabytes (10^6) a second that the receiver reads [default: 50]
+    #[arg(long, value_name = "MB_PER_S")]
+    pub receive_rate: Option<f64>,
+    /// `mixed`: percent of the units that are sessions: set up, some SENDs each way, BYE [default: 0]
+    #[arg(long, value_name = "PERCENT")]
+    pub session_percent: Option<u32>,
+    /// `mixed`: messages that each end of a session says [default: 3]
+    #[arg(long, value_name = "N")]
+    pub session_messages: Option<u64>,
     /// Octets of a whole MESSAGE, reached by a long User-Agent [default: 600]
     #[arg(long)]
     pub message_bytes: Option<usize>,
@@ -196,8 +270,16 @@ pub struct Plan {
     pub drain: Duration,
     #[serde(rename = "hold_s", serialize_with = "seconds")]
     pub hold: Duration,
-    pub body_bytes: usize,
+    pub body_bytes: Sizes,
     pub message_bytes: usize,
+    pub pairs: usize,
+    pub chunk_bytes: usize,
+    pub failure_report: FailureReport,
+    pub one_way: bool,
+    pub route: Route,
+    pub receive_rate: f64,
+    pub session_percent: u32,
+    pub session_messages: u64,
     pub messages: Option<u64>,
     pub kills: u32,
     pub kills_delivering: u32,
@@ -255,8 +337,12 @@ pub const MARKS: &[(&str, &str)] = &[
     ("p999_ms_max", "99.9th percentile of it"),
     ("rate_percent_min", "units a second, in percent of the rate asked for (asked for with a rate: 95)"),
     ("cpu_us_max", "processor time of the server for a unit of the first stage"),
+    ("ns_per_octet_max", "the same for an octet of the bodies of sessions, nanoseconds"),
     ("delivery_cpu_us_max", "processor time of the server for a delivered letter"),
     ("rss_growth_percent_max", "growth of the server's memory over a soak (asked for by mixed: 5)"),
+    ("rss_growth_bytes_max", "growth of the server's memory over a run, from its first sample to its greatest"),
+    ("rss_bytes_per_session_max", "memory of the server for an idle session"),
+    ("idle_busy_percent_max", "percent of a core that the server uses while its sessions are idle"),
     ("rss_bytes_per_user_max", "memory of the server for an idle registered user"),
     ("rss_bytes_per_transaction_max", "memory of the server for a kept transaction"),
 ];
@@ -312,6 +398,14 @@ impl Options {
             hold,
             body_bytes,
             message_bytes,
+            pairs,
+            chunk_bytes,
+            failure_report,
+            one_way,
+            route,
+            receive_rate,
+            session_percent,
+            session_messages,
             messages,
             kills,
             kills_delivering,
@@ -330,7 +424,11 @@ impl Options {
         let mut faults = Vec::new();
         let mut fault = |key: &str, why: String| faults.push(format!("{key}: {why}"));
         if self.scenario.is_none() {
-            fault("scenario", "is missing: register, pager, deferred, kill, mixed or idle".into());
+            fault(
+                "scenario",
+                "is missing: register, pager, deferred, kill, mixed, idle, session, session-idle or session-slow"
+                    .into(),
+            );
         }
         let server = match self.server.as_deref().map(|text| (text, text.to_socket_addrs())) {
             None => Err("is missing: HOST:PORT of the SIP server".to_owned()),
@@ -358,7 +456,10 @@ impl Options {
                 fault("rate", format!("{rate} is no number of units a second"));
                 None
             }
-            (None, in_flight) => Some(Load::InFlight(in_flight.unwrap_or(64).max(1))),
+            (None, in_flight) => {
+                let default = if self.scenario.is_some_and(Kind::is_session) { 16 } else { 64 };
+                Some(Load::InFlight(in_flight.unwrap_or(default).max(1)))
+            }
         };
         let expects = |given: Option<bool>| given.unwrap_or(false);
         if expects(self.auth) && expects(self.trusted) {
@@ -373,8 +474,27 @@ impl Options {
         }
         let (register_percent, deferred_percent) =
             (self.register_percent.unwrap_or(10), self.deferred_percent.unwrap_or(20));
-        if register_percent.saturating_add(deferred_percent) > 100 {
-            fault("register_percent", "and deferred_percent are more than 100 together".into());
+        let session_percent = self.session_percent.unwrap_or(0);
+        if register_percent.saturating_add(deferred_percent).saturating_add(session_percent) > 100 {
+            fault("register_percent", "and deferred_percent and session_percent are more than 100 together".into());
+        }
+        if self.pairs == Some(0) || self.chunk_bytes == Some(0) {
+            fault("pairs", "and chunk_bytes are at least 1".into());
+        }
+        if self.receive_rate.is_some_and(|rate| rate.is_nan() || rate <= 0.0) {
+            fault("receive_rate", "is no number of megabytes a second".into());
+        }
+        if self.rate.is_some() && self.scenario.is_some_and(Kind::is_session) {
+            fault("rate", "sessions speak by the window, in_flight, not by the clock".into());
+        }
+        let is_direct = self.route == Some(Route::Direct);
+        if is_direct != (self.receivers_at.is_some() && self.scenario == Some(Kind::Session))
+            && (is_direct || self.scenario == Some(Kind::Session))
+        {
+            fault("route", "direct goes with receivers_at and the scenario session, and they with it".into());
+        }
+        if self.route.is_some_and(|route| route != Route::Invite) && self.scenario != Some(Kind::Session) {
+            fault("route", "without SIP only the scenario session can be played".into());
         }
         if self.scenario == Some(Kind::Kill) {
             if self.start_command.is_none() {
@@ -384,8 +504,13 @@ impl Options {
                 fault("transport", "kill goes over udp: its requests are repeated until the server is back".into());
             }
         }
-        if self.receivers_at.is_some() && !matches!(self.scenario, None | Some(Kind::Pager | Kind::Register)) {
-            fault("receivers_at", "a blind relay knows no users: only pager and register can be played".into());
+        if self.receivers_at.is_some()
+            && !matches!(self.scenario, None | Some(Kind::Pager | Kind::Register | Kind::Session))
+        {
+            fault(
+                "receivers_at",
+                "a blind relay knows no users: only pager, register and session can be played".into(),
+            );
         }
         for key in self.pass.keys().filter(|key| !MARKS.iter().any(|(known, _)| known == key)) {
             let known: Vec<&str> = MARKS.iter().map(|(known, _)| *known).collect();
@@ -410,8 +535,23 @@ impl Options {
                 warmup,
                 drain,
                 hold,
-                body_bytes: self.body_bytes.unwrap_or(270),
+                body_bytes: self.body_bytes.unwrap_or(Sizes::fixed(match scenario {
+                    Kind::Session | Kind::SessionIdle => 300,
+                    Kind::SessionSlow => 1 << 30,
+                    _ => 270,
+                })),
                 message_bytes: self.message_bytes.unwrap_or(600),
+                pairs: self.pairs.unwrap_or(if scenario == Kind::SessionIdle { 9_000 } else { 4 }),
+                chunk_bytes: self.chunk_bytes.unwrap_or(match scenario {
+                    Kind::SessionSlow => 65_536,
+                    _ => 2_048,
+                }),
+                failure_report: self.failure_report.unwrap_or(FailureReport::Yes),
+                one_way: expects(self.one_way),
+                route: self.route.unwrap_or(Route::Invite),
+                receive_rate: self.receive_rate.unwrap_or(50.0),
+                session_percent,
+                session_messages: self.session_messages.unwrap_or(3),
                 messages: self.messages,
                 kills: self.kills.unwrap_or(5),
                 kills_delivering: self.kills_delivering.unwrap_or(0),

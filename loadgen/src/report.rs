@@ -10,6 +10,7 @@ use crate::crowd::Counts;
 use crate::ledger::Balance;
 use crate::measure::Spent;
 use crate::plan::{Kind, Load, Plan};
+use crate::talk::Tally;
 use crate::wire::Faults;
 
 /// Threads that a cost names.
@@ -32,6 +33,8 @@ pub struct Report {
     pub errors: u64,
     /// What was promised and what came.
     pub balance: Option<Balance>,
+    /// What was said in sessions, and what became of it.
+    pub sessions: Option<Tally>,
     /// The server's memory.
     pub memory: Memory,
     /// What the crowd counted.
@@ -63,6 +66,10 @@ pub struct Stage {
     pub server: Option<Cost>,
     /// Of this process.
     pub driver: Cost,
+    /// Octets of bodies that were heard in it, where sessions spoke.
+    pub octets: Option<u64>,
+    /// The server's processor time for one of them, nanoseconds.
+    pub ns_per_octet: Option<f64>,
 }
 
 /// Latency, milliseconds.
@@ -131,11 +138,20 @@ pub struct Memory {
     pub samples: Vec<Sample>,
     /// Octets for one registered user who does nothing.
     pub bytes_per_user: Option<f64>,
+    /// Octets for one session in which nothing is said.
+    pub bytes_per_session: Option<f64>,
     /// Octets for one transaction that is kept for its timer.
     pub bytes_per_transaction: Option<f64>,
 }
 
 impl Memory {
+    /// Octets by which the greatest sample lies above the first one. Nothing with fewer than two.
+    pub fn growth_bytes(&self) -> Option<f64> {
+        let [first, rest @ ..] = &self.samples[..] else { return None };
+        let most = rest.iter().map(|sample| sample.rss_bytes).max()?;
+        Some(most.saturating_sub(first.rss_bytes) as f64)
+    }
+
     /// Percent by which the median of the last fifth lies above that of the second fifth (the first one fills pools,
     /// caches and timers), beyond a slack of 4 MiB. Nothing with fewer than ten samples.
     pub fn growth_percent(&self) -> Option<f64> {
@@ -187,6 +203,7 @@ impl Report {
             statuses: BTreeMap::new(),
             errors: 0,
             balance: None,
+            sessions: None,
             memory: Memory::default(),
             counts: Counts::default(),
             faults: Faults::default(),
@@ -202,11 +219,17 @@ impl Report {
             asked.insert("missing_max".into(), 0.0);
             asked.insert("doubled_max".into(), 0.0);
         }
+        if self.sessions.is_some() {
+            asked.insert("missing_max".into(), 0.0);
+        }
         if matches!(self.plan.load, Load::Rate(_)) && !self.stages.is_empty() && self.plan.scenario != Kind::Kill {
             asked.insert("rate_percent_min".into(), 95.0);
         }
         if self.plan.scenario == Kind::Mixed && self.plan.server_pid.is_some() {
             asked.insert("rss_growth_percent_max".into(), 5.0);
+        }
+        if self.plan.scenario == Kind::SessionSlow && self.plan.server_pid.is_some() {
+            asked.insert("rss_growth_bytes_max".into(), crate::scenario::session_slow::FLAT_BYTES);
         }
         asked.extend(self.plan.pass.clone());
         self.marks = asked
@@ -226,8 +249,15 @@ impl Report {
         let latency = first.and_then(|stage| stage.latency.as_ref());
         let server_cost = |stage: Option<&Stage>| Some(stage?.server.as_ref()?.cpu_us_per_unit);
         match key {
-            "errors_max" => Some((self.errors + self.faults.garbled) as f64),
-            "missing_max" => self.balance.as_ref().map(|balance| balance.missing as f64),
+            "errors_max" => {
+                let said = self.sessions.as_ref().map_or(0, Tally::errors);
+                Some((self.errors + self.faults.garbled + said) as f64)
+            }
+            "missing_max" => {
+                let letters = self.balance.as_ref().map(|balance| balance.missing);
+                let said = self.sessions.as_ref().map(|tally| tally.missing);
+                letters.map(|letters| letters + said.unwrap_or(0)).or(said).map(|missing| missing as f64)
+            }
             "doubled_max" => self.balance.as_ref().map(|balance| balance.doubled as f64),
             "p50_ms_max" => latency.map(|latency| latency.p50_ms),
             "p99_ms_max" => latency.map(|latency| latency.p99_ms),
@@ -238,6 +268,13 @@ impl Report {
             },
             "cpu_us_max" => server_cost(first),
             "delivery_cpu_us_max" => server_cost(self.stages.iter().find(|stage| stage.name == "deliver")),
+            "ns_per_octet_max" => first.and_then(|stage| stage.ns_per_octet),
+            "idle_busy_percent_max" => {
+                let idle = self.stages.iter().find(|stage| stage.name == "idle");
+                Some(idle?.server.as_ref()?.busy_percent)
+            }
+            "rss_growth_bytes_max" => self.memory.growth_bytes(),
+            "rss_bytes_per_session_max" => self.memory.bytes_per_session,
             "rss_growth_percent_max" => self.memory.growth_percent(),
             "rss_bytes_per_user_max" => self.memory.bytes_per_user,
             "rss_bytes_per_transaction_max" => self.memory.bytes_per_transaction,
@@ -281,6 +318,13 @@ impl Report {
                 )?;
                 for (name, us) in &cost.threads {
                     writeln!(out, "          {us:8.2} µs {name}")?;
+                }
+            }
+            if let (Some(octets), seconds) = (stage.octets, stage.seconds.max(1e-9)) {
+                let rate = octets as f64 / 1e6 / seconds;
+                match stage.ns_per_octet {
+                    Some(ns) => writeln!(out, "  octets  {ns:8.3} ns CPU of the server each, {rate:.1} MB/s")?,
+                    None => writeln!(out, "  octets  {rate:.1} MB/s")?,
                 }
             }
             let driver = &stage.driver;
@@ -333,6 +377,9 @@ impl Report {
                 writeln!(out, "missing, the first: {:?}", balance.missing_numbers)?;
             }
         }
+        if let Some(tally) = &self.sessions {
+            out.push_str(&tally.text());
+        }
         let mib = |bytes: u64| bytes as f64 / 1_048_576.0;
         if let [first, .., last] = &self.memory.samples[..] {
             let most = self.memory.samples.iter().map(|sample| sample.rss_bytes).max().unwrap_or(0);
@@ -350,6 +397,9 @@ impl Report {
         }
         if let Some(bytes) = self.memory.bytes_per_user {
             writeln!(out, "{bytes:.0} octets of RSS for an idle registered user")?;
+        }
+        if let Some(bytes) = self.memory.bytes_per_session {
+            writeln!(out, "{bytes:.0} octets of RSS for an idle session")?;
         }
         if let Some(bytes) = self.memory.bytes_per_transaction {
             writeln!(out, "{bytes:.0} octets of RSS for a kept transaction")?;

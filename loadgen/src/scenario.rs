@@ -8,6 +8,9 @@ pub mod kill;
 pub mod mixed;
 pub mod pager;
 pub mod register;
+pub mod session;
+pub mod session_idle;
+pub mod session_slow;
 
 use std::io;
 use std::ops::Range;
@@ -48,6 +51,16 @@ pub enum RunError {
     /// Nobody is there.
     #[error("nothing at {0} answers REGISTER within 32 s (RFC 3261 §17.1.2.2, timer F)")]
     Silence(std::net::SocketAddr),
+    /// The sessions could not be set up.
+    #[error("{failed} of {of} sessions were not set up (the first: {first})")]
+    Sessions {
+        /// Sessions that failed.
+        failed: u64,
+        /// Sessions in all.
+        of: u64,
+        /// What the first one met.
+        first: String,
+    },
     /// Connections are gone, and what was under way on them.
     #[error("the server closed {0} of our connections")]
     Closed(u64),
@@ -78,8 +91,11 @@ pub fn run(plan: &Plan, quiet: bool) -> Result<Report, RunError> {
         Kind::Kill => kill::run(&mut stand)?,
         Kind::Mixed => mixed::run(&mut stand)?,
         Kind::Idle => idle::run(&mut stand)?,
+        Kind::Session => session::run(&mut stand)?,
+        Kind::SessionIdle => session_idle::run(&mut stand)?,
+        Kind::SessionSlow => session_slow::run(&mut stand)?,
     }
-    let (ledger, judged) = (stand.ledger, plan.scenario != Kind::Register);
+    let (ledger, judged) = (stand.ledger, plan.scenario != Kind::Register && !plan.scenario.is_session());
     Ok(watch.finish(&crowd, judged.then(|| ledger.balance())))
 }
 

@@ -11,6 +11,7 @@ use crate::ledger::Balance;
 use crate::measure::{self, Usage};
 use crate::plan::Plan;
 use crate::report::{Cost, Latency, Memory, Report, Sample, Stage};
+use crate::talk::Tally;
 
 /// Nanoseconds in a second.
 pub const SECOND_NS: u64 = 1_000_000_000;
@@ -28,6 +29,7 @@ struct Open {
     server: Option<Usage>,
     driver: Usage,
     units: u64,
+    octets: Option<u64>,
 }
 
 /// What is known of a run so far.
@@ -95,7 +97,7 @@ impl Watch {
         let server = self.server_pid.map(Usage::of).transpose()?;
         let driver = Usage::own()?;
         self.latency = histogram();
-        self.open = Some(Open { name, unit, begun_ns: crowd.now_ns(), server, driver, units: 0 });
+        self.open = Some(Open { name, unit, begun_ns: crowd.now_ns(), server, driver, units: 0, octets: None });
         Ok(())
     }
 
@@ -110,6 +112,13 @@ impl Watch {
         }
     }
 
+    /// Octets of a body were heard.
+    pub fn octets(&mut self, count: u64) {
+        if let Some(open) = &mut self.open {
+            open.octets = Some(open.octets.unwrap_or(0) + count);
+        }
+    }
+
     /// Units no longer count; nothing if none did.
     ///
     /// # Errors
@@ -120,6 +129,8 @@ impl Watch {
         let driver = Usage::own()?;
         let seconds = Duration::from_nanos(crowd.now_ns() - open.begun_ns).as_secs_f64();
         let cost = |after: &Usage, before: &Usage| Cost::of(&after.since(before), open.units, seconds);
+        let server = server.zip(open.server);
+        let spent = server.as_ref().map(|(after, before)| after.since(before).cpu_ns);
         self.report.stages.push(Stage {
             name: open.name,
             unit: open.unit,
@@ -127,8 +138,10 @@ impl Watch {
             seconds,
             per_second: open.units as f64 / seconds.max(1e-9),
             latency: (!self.latency.is_empty()).then(|| Latency::of(&self.latency)),
-            server: server.zip(open.server).map(|(after, before)| cost(&after, &before)),
+            server: server.map(|(after, before)| cost(&after, &before)),
             driver: cost(&driver, &open.driver),
+            octets: open.octets,
+            ns_per_octet: spent.zip(open.octets).map(|(ns, octets)| ns as f64 / octets.max(1) as f64),
         });
         Ok(())
     }
@@ -140,6 +153,11 @@ impl Watch {
         if !good.contains(&status) {
             self.report.errors += 1;
         }
+    }
+
+    /// Sessions said this, and it is what the report tells of them.
+    pub fn talked(&mut self, tally: Tally) {
+        self.report.sessions = Some(tally);
     }
 
     /// A sentence for the report.
@@ -161,11 +179,16 @@ impl Watch {
             self.bar.set_prefix(format!("{rate:.0}/s, {} under way, {} errors", crowd.under_way(), self.report.errors));
         }
         if now_ns - self.sampled_ns >= self.sample_every_ns {
-            self.sampled_ns = now_ns;
-            if let Some(rss_bytes) = self.rss_bytes() {
-                let at_s = Duration::from_nanos(now_ns).as_secs_f64();
-                self.report.memory.samples.push(Sample { at_s, rss_bytes });
-            }
+            self.sample(now_ns);
+        }
+    }
+
+    /// Reads the server's memory now.
+    pub fn sample(&mut self, now_ns: u64) {
+        self.sampled_ns = now_ns;
+        if let Some(rss_bytes) = self.rss_bytes() {
+            let at_s = Duration::from_nanos(now_ns).as_secs_f64();
+            self.report.memory.samples.push(Sample { at_s, rss_bytes });
         }
     }
 

@@ -73,6 +73,27 @@ impl Wording {
         self.links[at] = LinkTexts { via, contact };
     }
 
+    /// The name of the run.
+    pub fn run(&self) -> [u8; 8] {
+        self.run
+    }
+
+    /// Appends the Via line of a request, with its ticket and CRLF.
+    pub fn via(&self, out: &mut Vec<u8>, link: Link, ticket: Ticket) {
+        out.extend_from_slice(&self.links[link as usize].via);
+        let Ticket { slot, generation } = ticket;
+        out.extend_from_slice(&hex(u64::from(slot) << 32 | u64::from(generation)));
+        out.extend_from_slice(b"\r\n");
+    }
+
+    /// Appends the Contact line of a user who is reached by a link.
+    pub fn contact(&self, out: &mut Vec<u8>, user: &User, link: Link) {
+        out.extend_from_slice(b"Contact: <sip:");
+        out.extend_from_slice(user.aor.user().as_bytes());
+        out.extend_from_slice(&self.links[link as usize].contact);
+        out.extend_from_slice(b"\r\n");
+    }
+
     /// Makes MESSAGEs between users of such length `bytes` long, where they are shorter.
     pub fn pad_to(&mut self, bytes: usize, from: &User, to: &User, link: Link) {
         let mut sample = Vec::new();
@@ -143,10 +164,8 @@ impl Wording {
     /// From behind the Request-URI to `Call-ID: `.
     fn head(&self, out: &mut Vec<u8>, from: &User, to: &User, link: Link, numbers: &Numbers) {
         out.extend_from_slice(b" SIP/2.0\r\n");
-        out.extend_from_slice(&self.links[link as usize].via);
-        let Ticket { slot, generation } = numbers.ticket;
-        out.extend_from_slice(&hex(u64::from(slot) << 32 | u64::from(generation)));
-        out.extend_from_slice(b"\r\nMax-Forwards: 70\r\nFrom: <");
+        self.via(out, link, numbers.ticket);
+        out.extend_from_slice(b"Max-Forwards: 70\r\nFrom: <");
         out.extend_from_slice(from.aor.as_str().as_bytes());
         out.extend_from_slice(b">;tag=");
         out.extend_from_slice(&hex(numbers.number)[8..]);
@@ -196,7 +215,7 @@ fn no_space(byte: u8) -> u8 {
     if byte.is_ascii_lowercase() { byte } else { b'-' }
 }
 
-fn hex(number: u64) -> [u8; 16] {
+pub(crate) fn hex(number: u64) -> [u8; 16] {
     let mut digits = [0; 16];
     put_hex(&mut digits, number);
     digits
@@ -210,7 +229,7 @@ fn put_hex(digits: &mut [u8], mut number: u64) {
     }
 }
 
-fn number_of(digits: &[u8]) -> Option<u64> {
+pub(crate) fn number_of(digits: &[u8]) -> Option<u64> {
     digits.iter().try_fold(0, |number: u64, digit| Some(number << 4 | u64::from(char::from(*digit).to_digit(16)?)))
 }
 

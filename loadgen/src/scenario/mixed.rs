@@ -38,10 +38,9 @@ impl Town {
     /// Which statuses end an errand well.
     fn good(&self, errand: Errand) -> &'static [u16] {
         match errand {
-            Errand::Register { .. } => &[200],
             // Who is away may just have come by.
             Errand::Message { to, .. } if to >= self.there => &[200, 202],
-            Errand::Message { .. } => &[200],
+            _ => &[200],
         }
     }
 }
