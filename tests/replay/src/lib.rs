@@ -7,6 +7,9 @@
 pub mod corpus;
 pub mod cpim;
 pub mod imdn;
+pub mod msrp_scan;
+pub mod msrp_switch;
+pub mod sdp;
 pub mod sip_datagram;
 pub mod sip_stream;
 pub mod sip_transactions;
