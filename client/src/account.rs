@@ -134,8 +134,12 @@ pub struct Options {
     pub refusal_is_final: bool,
     /// Whether 503 with Retry-After stops further requests for that time (RFC 3261 §21.5.4).
     pub obey_retry_after: bool,
+    /// Whether invitations to sessions are taken in; if not, INVITE gets 405. Inviting is possible either way.
+    pub sessions: bool,
     /// Sees the wire.
     pub tap: Option<Tap>,
+    /// Sees the MSRP connections: every chunk that goes out whole; what comes in as head, pieces of body and end-line.
+    pub msrp_tap: Option<Tap>,
 }
 
 impl Default for Options {
@@ -151,7 +155,9 @@ impl Default for Options {
             patience: Duration::from_secs(64),
             refusal_is_final: true,
             obey_retry_after: true,
+            sessions: true,
             tap: None,
+            msrp_tap: None,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The user agent: a handle that many may hold, around one account and its link.
 
+mod calling;
+
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -8,11 +10,12 @@ use base::limits::{DATAGRAM_REQUEST_BYTES_MAX, MAX_FORWARDS, SIP_MESSAGE_BYTES_M
 use base::{Aor, IdMaker, KeyedHash, Now};
 use bytes::Bytes;
 use sip::{Message, Method, Name};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 
 use crate::account::{Account, Answer, Options, Transport};
+use crate::calls::Calls;
 use crate::error::ClientError;
 use crate::inbound::{Event, Responder};
 use crate::link::{Link, Settings};
@@ -20,6 +23,7 @@ use crate::login::{Login, Tried, Verdict};
 use crate::owed::{Debts, Owed, Owing};
 use crate::pager::{Incoming, Outgoing, Sent, lossy};
 use crate::registration::{self, Binding, Registrar};
+use crate::session::{Session, SessionOptions};
 use crate::turns::Turns;
 
 /// Events that wait for the reader; then messages are answered 480, and all else is lost.
@@ -33,6 +37,8 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 /// How long a client that leaves waits for its last notifications to be answered, and then for the server to take its
 /// binding back.
 const FAREWELL: Duration = Duration::from_secs(5);
+
+const USER_AGENT: &str = concat!("User-Agent: parlour-client/", env!("CARGO_PKG_VERSION"), "\r\n");
 
 /// A user agent. Clones are the same one.
 #[derive(Clone)]
@@ -71,7 +77,8 @@ struct Shared {
     account: Account,
     options: Options,
     ids: IdMaker,
-    login: Login,
+    login: Arc<Login>,
+    calls: Arc<Calls>,
     settings: Settings,
     responder: Responder,
     link: Link,
@@ -109,8 +116,12 @@ impl Client {
         let (events, inbox) = mpsc::channel(EVENTS);
         let (debts, owing) = Debts::new();
         let answer = Arc::new(Mutex::new(options.answer));
+        let login = Arc::new(Login::new(&account));
+        let own_ids = IdMaker::new(ids.key());
+        let calls = Arc::new(Calls::new(account.clone(), login.clone(), own_ids, options.msrp_tap.clone()));
         let responder = Responder::new(
             &options,
+            calls.clone(),
             events.clone(),
             debts.clone(),
             answer.clone(),
@@ -131,7 +142,8 @@ impl Client {
         link.up().await?;
         let registrar = Registrar { call_id: ids.token(), tag: ids.tag(), cseq: 0, bound: None };
         let shared = Arc::new(Shared {
-            login: Login::new(&account),
+            login,
+            calls,
             account,
             options,
             ids,
@@ -190,6 +202,23 @@ impl Client {
         }
     }
 
+    /// Invites somebody to a session and waits until both can talk. Dropping the future takes the invitation back.
+    ///
+    /// # Errors
+    /// [`ClientError::Declined`] with the final status; nobody answered; no connection came about.
+    pub fn invite(
+        &self,
+        to: &Aor,
+        options: SessionOptions,
+    ) -> impl Future<Output = Result<Session, ClientError>> + Send + 'static + use<> {
+        let (shared, to) = (self.shared.clone(), to.clone());
+        async move {
+            let (asker, asked) = oneshot::channel();
+            tokio::spawn(calling::invite(shared, to, options, asker));
+            asked.await.unwrap_or(Err(ClientError::Closed))
+        }
+    }
+
     /// Tells the sender that this message was shown, if asked to (RFC 5438 §7.2.1.2) and if the options allow it.
     pub fn displayed(&self, message: &Incoming) {
         if self.shared.options.receipts
@@ -222,10 +251,13 @@ impl Client {
         *lock(&self.shared.answer) = answer;
     }
 
-    /// Sends the notifications that are still owed, takes the binding back, if there is one, and ends the client for all
-    /// its handles. Says whether there was one. Takes 10 s at most.
+    /// Hangs up, sends the notifications that are still owed, takes the binding back, if there is one, and ends the client
+    /// for all its handles. Says whether there was one. Takes 15 s at most.
     pub async fn close(&self) -> Result<bool, ClientError> {
         self.shared.stop_keeping();
+        if tokio::time::timeout(FAREWELL, self.shared.calls.leave()).await.is_err() {
+            tracing::debug!("Sessions are left without BYE");
+        }
         if tokio::time::timeout(FAREWELL, self.shared.debts.settled()).await.is_err() {
             tracing::debug!("Notifications are left unsent");
         }
@@ -395,10 +427,11 @@ impl Shared {
             return Err(ClientError::Closed);
         }
         let mut lines = draft.lines.as_bytes().to_vec();
-        if draft.method != Method::Register {
-            lines.extend_from_slice(lock(&self.route).as_bytes());
+        if draft.method == Method::Register {
+            lines.extend_from_slice(USER_AGENT.as_bytes());
+        } else {
+            self.common_lines(&mut lines);
         }
-        lines.extend_from_slice(concat!("User-Agent: parlour-client/", env!("CARGO_PKG_VERSION"), "\r\n").as_bytes());
         let tried = self.login.write(&mut lines, draft.method.as_str().as_bytes(), draft.uri, &self.ids);
         let local = self.link.up().await?;
         let (wire, branch) = self.write(draft, &lines, &self.link, local);
@@ -407,10 +440,7 @@ impl Shared {
         }
         // RFC 3261 §18.1.1: larger ones go by a transport that controls congestion, if the server has one.
         if self.account.transport == Transport::Udp && wire.len() > DATAGRAM_REQUEST_BYTES_MAX {
-            let large = self.large.get_or_init(|| {
-                let settings = Settings { transport: Transport::Tcp, ..self.settings.clone() };
-                Link::start(settings, Box::new(self.responder.clone()))
-            });
+            let large = self.large_link();
             match large.up().await {
                 Ok(local) => {
                     let (wire, branch) = self.write(draft, &lines, large, local);
@@ -420,6 +450,19 @@ impl Shared {
             }
         }
         Ok((self.link.request(wire, branch, draft.method).await?, tried))
+    }
+
+    fn large_link(&self) -> &Link {
+        self.large.get_or_init(|| {
+            let settings = Settings { transport: Transport::Tcp, ..self.settings.clone() };
+            Link::start(settings, Box::new(self.responder.clone()))
+        })
+    }
+
+    /// What all requests outside of dialogs say, but for REGISTER: the registrar's route, and who we are.
+    fn common_lines(&self, lines: &mut Vec<u8>) {
+        lines.extend_from_slice(lock(&self.route).as_bytes());
+        lines.extend_from_slice(USER_AGENT.as_bytes());
     }
 
     fn write(&self, draft: &Draft<'_>, lines: &[u8], link: &Link, local: SocketAddr) -> (Bytes, String) {

@@ -123,6 +123,38 @@ pub enum ClientError {
         /// How many.
         waiting: usize,
     },
+    /// The final answer to an invitation was no.
+    #[error("{to} did not take the session: {status} {reason}")]
+    Declined {
+        /// Who was invited.
+        to: String,
+        /// The final status.
+        status: u16,
+        /// Its reason phrase.
+        reason: String,
+    },
+    /// An invitation that rang for too long, and was taken back.
+    #[error("{to} did not answer within {} s; the invitation was taken back", .waited.as_secs())]
+    Unanswered {
+        /// Who was invited.
+        to: String,
+        /// How long.
+        waited: Duration,
+    },
+    /// An invitation that was taken back before we answered.
+    #[error("{from} took the invitation back")]
+    TakenBack {
+        /// Who had invited us.
+        from: String,
+    },
+    /// A session was agreed, but no messages can pass.
+    #[error("no messages can pass between {peer} and us: {reason}")]
+    NoTalk {
+        /// The other one.
+        peer: String,
+        /// What failed.
+        reason: String,
+    },
     /// Asked after [`crate::Client::close`].
     #[error("the client is closed")]
     Closed,
@@ -132,9 +164,10 @@ impl ClientError {
     /// The status that the server gave, where it gave one.
     pub fn status(&self) -> Option<u16> {
         match self {
-            Self::Password { status, .. } | Self::Challenge { status, .. } | Self::Refused { status, .. } => {
-                Some(*status)
-            }
+            Self::Password { status, .. }
+            | Self::Challenge { status, .. }
+            | Self::Refused { status, .. }
+            | Self::Declined { status, .. } => Some(*status),
             Self::Overloaded { .. } => Some(503),
             Self::System(_)
             | Self::Unreachable { .. }
@@ -145,6 +178,9 @@ impl ClientError {
             | Self::Text { .. }
             | Self::TooLarge { .. }
             | Self::Full { .. }
+            | Self::Unanswered { .. }
+            | Self::TakenBack { .. }
+            | Self::NoTalk { .. }
             | Self::Closed => None,
         }
     }

@@ -6,12 +6,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use base::{KeyedHash, Now};
-use sip::{Method, Name, Reply, Scheme, Uri, View, reply};
+use sdp::Offer;
+use sip::{Message, Method, Name, Reply, Scheme, Uri, View, reply};
 use tokio::sync::mpsc;
 
 use crate::ClientError;
 use crate::account::{Answer, Options};
-use crate::link::Answerer;
+use crate::call::IncomingCall;
+use crate::calls::{self, Calls};
+use crate::link::{Answerer, Invitation};
 use crate::owed::{Debts, Owed, Owing};
 use crate::pager::{self, Content, Incoming, Receipt};
 use crate::registration::Binding;
@@ -30,14 +33,16 @@ pub enum Event {
         /// Typing, or stopped.
         active: bool,
     },
+    /// Somebody invites us to a session.
+    Invited(IncomingCall),
     /// The binding stands again after it was lost.
     Registered(Binding),
     /// The binding could not be refreshed; trying goes on until [`crate::Client::close`].
     Lost(ClientError),
 }
 
-/// What we can do (RFC 3261 §11.2).
-const ALLOW: &[u8] = b"Allow: MESSAGE, OPTIONS\r\n";
+/// What we can do without sessions (RFC 3261 §11.2).
+const ALLOW_NO_SESSIONS: &str = "Allow: MESSAGE, OPTIONS\r\n";
 /// Identities of messages that are remembered, for 10 minutes at most; the oldest is forgotten.
 const REMEMBERED: usize = 4_096;
 /// As long as servers may offer a message again whose answer was lost.
@@ -52,6 +57,8 @@ pub(crate) struct Responder {
     seen: Arc<Mutex<Seen>>,
     accept: Arc<[String]>,
     receipts: bool,
+    sessions: bool,
+    calls: Arc<Calls>,
     hash: KeyedHash,
     server: SocketAddr,
     /// How long a transaction is under way after its answer: 64 × T1.
@@ -61,6 +68,7 @@ pub(crate) struct Responder {
 impl Responder {
     pub(crate) fn new(
         options: &Options,
+        calls: Arc<Calls>,
         events: mpsc::Sender<Event>,
         debts: Debts,
         answer: Arc<Mutex<Answer>>,
@@ -74,6 +82,8 @@ impl Responder {
             seen: Arc::default(),
             accept: options.accept.clone().into(),
             receipts: options.receipts,
+            sessions: options.sessions,
+            calls,
             hash,
             server,
             under_way: options.timers.t1 * 64,
@@ -81,10 +91,70 @@ impl Responder {
     }
 
     fn write(&self, request: View<'_>, out: &mut Vec<u8>, status: u16, reason: &str, lines: &[u8]) {
-        // A retransmitted INVITE is answered without any memory (RFC 3261 §8.2.7): its tag must be the same again.
-        let key = [request.first(Name::CallId), request.first(Name::From), request.first(Name::Via)];
-        let to_tag = format!("{:016x}", self.hash.of(&key.map(Option::unwrap_or_default)));
-        reply(out, request, &Reply { status, reason, to_tag: &to_tag, source: Some(self.server), lines, body: b"" });
+        self.write_with(request, out, status, reason, lines, b"");
+    }
+
+    fn write_with(&self, request: View<'_>, out: &mut Vec<u8>, status: u16, reason: &str, lines: &[u8], body: &[u8]) {
+        // RFC 3261 §8.2.6.2: a 100 has no tag of ours.
+        let to_tag = if status == 100 { String::new() } else { self.tag(request) };
+        reply(out, request, &Reply { status, reason, to_tag: &to_tag, source: Some(self.server), lines, body });
+    }
+
+    fn allow(&self) -> &'static str {
+        if self.sessions { calls::ALLOW } else { ALLOW_NO_SESSIONS }
+    }
+
+    /// Answers what cannot be acted on, whatever it asks for.
+    fn is_faulty(&self, request: View<'_>, out: &mut Vec<u8>) -> bool {
+        if let Err(fault) = request.check_request() {
+            // RFC 3261 §17: nothing is ever answered to an ACK.
+            if request.method() != Method::Ack {
+                self.write(request, out, fault.status, fault.reason, b"");
+            }
+            return true;
+        }
+        match request.method() {
+            Method::Ack => return true,
+            // RFC 3261 §9.2: no INVITE is under way that could be cancelled.
+            Method::Cancel => self.write(request, out, 481, "", b""),
+            Method::Other => self.write(request, out, 501, "", self.allow().as_bytes()),
+            _ => {}
+        }
+        if !out.is_empty() {
+            return true;
+        }
+        let known = Uri::parse(request.request_uri()).is_ok_and(|uri| uri.scheme != Scheme::Other);
+        if !known {
+            self.write(request, out, 416, "", b"");
+            return true;
+        }
+        // RFC 3261 §8.2.2.3: we have no extension at all.
+        let required: Vec<_> = request.values(Name::Require).collect();
+        if !required.is_empty() {
+            let lines = [b"Unsupported: ".as_slice(), &required.join(b", ".as_slice()), b"\r\n"].concat();
+            self.write(request, out, 420, "", &lines);
+            return true;
+        }
+        false
+    }
+
+    /// A new offer within a session: the same answer as before, over the same connection.
+    fn offered(&self, request: View<'_>, out: &mut Vec<u8>) {
+        match self.calls.offered(request) {
+            Ok((lines, sdp)) => self.write_with(request, out, 200, "", lines.as_bytes(), &sdp),
+            Err((status, reason)) => self.write(request, out, status, reason, b""),
+        }
+    }
+
+    fn offer_of(&self, request: View<'_>) -> Result<Offer, (u16, &'static str)> {
+        let is_sdp = request.content_type().is_some_and(|kind| kind.is("application/sdp"));
+        if request.body().is_empty() {
+            return Err((488, "Offer Wanted"));
+        }
+        if !is_sdp {
+            return Err((415, ""));
+        }
+        Offer::read(request.body()).map_err(|error| error.status())
     }
 
     fn message(&self, request: View<'_>, now: Now, out: &mut Vec<u8>) {
@@ -164,46 +234,62 @@ impl Responder {
 
 impl Answerer for Responder {
     fn answer(&mut self, request: View<'_>, now: Now, out: &mut Vec<u8>) {
-        if let Err(fault) = request.check_request() {
-            // RFC 3261 §17: nothing is ever answered to an ACK.
-            if request.method() != Method::Ack {
-                self.write(request, out, fault.status, fault.reason, b"");
-            }
+        if self.is_faulty(request, out) {
             return;
-        }
-        match request.method() {
-            Method::Ack => return,
-            // RFC 3261 §9.2: no INVITE of ours is under way that could be cancelled.
-            Method::Cancel => return self.write(request, out, 481, "", b""),
-            Method::Other => return self.write(request, out, 501, "", ALLOW),
-            _ => {}
-        }
-        let known = Uri::parse(request.request_uri()).is_ok_and(|uri| uri.scheme != Scheme::Other);
-        if !known {
-            return self.write(request, out, 416, "", b"");
-        }
-        // RFC 3261 §8.2.2.3: we have no extension at all.
-        let required: Vec<_> = request.values(Name::Require).collect();
-        if !required.is_empty() {
-            let lines = [b"Unsupported: ".as_slice(), &required.join(b", ".as_slice()), b"\r\n"].concat();
-            return self.write(request, out, 420, "", &lines);
         }
         match request.method() {
             Method::Message => self.message(request, now, out),
             Method::Options => {
-                let lines = [ALLOW, self.accept_line().as_bytes(), b"Accept-Encoding: identity\r\n"].concat();
+                let lines =
+                    [self.allow().as_bytes(), self.accept_line().as_bytes(), b"Accept-Encoding: identity\r\n"].concat();
                 self.write(request, out, 200, "", &lines);
             }
+            Method::Bye => {
+                let (status, reason) = self.calls.hung_up(request);
+                self.write(request, out, status, reason, b"");
+            }
             // These belong to a dialog or a subscription, and there is none (RFC 3261 §12.2.2, RFC 6665 §4.1.3).
-            Method::Bye | Method::Notify | Method::Prack | Method::Update | Method::Info => {
+            Method::Notify | Method::Prack | Method::Update | Method::Info => {
                 self.write(request, out, 481, "", b"");
             }
-            Method::Invite | Method::Register | Method::Subscribe | Method::Publish | Method::Refer => {
-                self.write(request, out, 405, "", ALLOW);
+            Method::Register | Method::Subscribe | Method::Publish | Method::Refer => {
+                self.write(request, out, 405, "", self.allow().as_bytes());
             }
-            // Answered above.
-            Method::Ack | Method::Cancel | Method::Other => {}
+            // Answered above, or by `invited`.
+            Method::Invite | Method::Ack | Method::Cancel | Method::Other => {}
         }
+    }
+
+    fn invited(&mut self, request: View<'_>, invitation: Invitation, out: &mut Vec<u8>) {
+        if self.is_faulty(request, out) {
+            return;
+        }
+        if !self.sessions {
+            return self.write(request, out, 405, "", self.allow().as_bytes());
+        }
+        if has_to_tag(request) {
+            return self.offered(request, out);
+        }
+        let offer = match self.offer_of(request) {
+            Ok(offer) => offer,
+            Err((415, reason)) => return self.write(request, out, 415, reason, b"Accept: application/sdp\r\n"),
+            Err((status, reason)) => return self.write(request, out, status, reason, b""),
+        };
+        let (copy, tag) = (Message::copy_of(request), self.tag(request));
+        let Some(call) = IncomingCall::new(copy, offer, tag, invitation, self.calls.clone()) else {
+            return self.write(request, out, 480, "", b"");
+        };
+        match self.events.try_send(Event::Invited(call)) {
+            // The person takes time; the caller's transaction need not be repeated meanwhile.
+            Ok(()) => self.write(request, out, 100, "", b""),
+            Err(_) => self.write(request, out, 480, "Nobody Reads", b""),
+        }
+    }
+
+    fn tag(&self, request: View<'_>) -> String {
+        // What is answered without any memory (RFC 3261 §8.2.7) must have the same tag again.
+        let key = [request.first(Name::CallId), request.first(Name::From), request.first(Name::Via)];
+        format!("{:016x}", self.hash.of(&key.map(Option::unwrap_or_default)))
     }
 
     fn refuse(&mut self, request: View<'_>, status: u16, reason: &'static str, out: &mut Vec<u8>) {

@@ -16,24 +16,36 @@
 //! # Ok(()) }
 //! ```
 //!
-//! Files, each importing only those before it: account, error, turns, login, link (a socket and its transactions),
-//! pager (messages as values), owed, registration, inbound (what is answered), client (the handle). All tasks are spawned on
+//! Files, each importing only those before it: account, error, word, turns, login, link (a socket and its transactions),
+//! pager (messages as values), owed, registration, calls (the dialogs that stand), session with talk and media (one
+//! session, its MSRP connection, its description), call (an invitation that came), inbound (what is answered), client
+//! (the handle). All tasks are spawned on
 //! the runtime of whoever calls [`Client::connect`]; one thread is enough.
 
 pub mod account;
+pub mod call;
+mod calls;
 pub mod client;
 pub mod error;
 pub mod inbound;
 mod link;
 mod login;
+mod media;
 mod owed;
 pub mod pager;
 pub mod registration;
+pub mod session;
+mod talk;
 mod turns;
+mod word;
 
 pub use account::{Account, Answer, Direction, Options, Tap, Transport};
+pub use call::IncomingCall;
 pub use client::{Client, Inbox};
 pub use error::ClientError;
 pub use inbound::Event;
 pub use pager::{Envelope, Incoming, Outgoing, Receipt, Sent};
 pub use registration::Binding;
+pub use sdp::Setup;
+pub use session::{Delivery, Ended, Session, SessionOptions};
+pub use talk::Message;

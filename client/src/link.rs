@@ -10,6 +10,7 @@
 //! and again when it is asked after an end.
 
 mod exchange;
+mod invites;
 mod socket;
 
 use std::io;
@@ -26,6 +27,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 
 use crate::account::{Direction, Tap, Transport};
 use crate::error::ClientError;
+use crate::word::{Teller, Word};
 
 use exchange::Exchange;
 use socket::{Frame, Socket};
@@ -39,8 +41,25 @@ const FRAMES_PER_TURN: usize = 64;
 pub(crate) trait Answerer: Send {
     /// Writes the answer; nothing, where none is given.
     fn answer(&mut self, request: View<'_>, now: Now, out: &mut Vec<u8>);
+    /// An INVITE, once: repeats, CANCEL and ACK are the link's business. Writes the first answer, a provisional or the
+    /// final one.
+    fn invited(&mut self, request: View<'_>, invitation: Invitation, out: &mut Vec<u8>);
+    /// Our tag in the answers to this request.
+    fn tag(&self, request: View<'_>) -> String;
     /// Writes the answer to a request that could not be read; the view holds what could.
     fn refuse(&mut self, request: View<'_>, status: u16, reason: &'static str, out: &mut Vec<u8>);
+}
+
+/// An INVITE that has come, and how it is answered.
+pub(crate) struct Invitation {
+    /// By what the link knows it.
+    pub key: u64,
+    /// The link that it came over; nothing where that ends just now.
+    pub link: Option<Link>,
+    /// Where the call is told of CANCEL and ACK.
+    pub tell: Teller,
+    /// What it is told.
+    pub told: mpsc::UnboundedReceiver<Word>,
 }
 
 /// Where a link leads, and how it behaves.
@@ -67,6 +86,22 @@ pub(crate) struct Link {
 enum Command {
     Up(oneshot::Sender<Result<SocketAddr, ClientError>>),
     Request(Request),
+    Invite {
+        wire: Bytes,
+        branch: String,
+        tell: Teller,
+    },
+    Cancel {
+        branch: String,
+    },
+    /// A response to an INVITE that came over this link.
+    Answer {
+        key: u64,
+        status: u16,
+        bytes: Bytes,
+    },
+    /// What belongs to no transaction: an ACK for a 2xx.
+    Send(Bytes),
     End,
 }
 
@@ -88,7 +123,8 @@ impl Link {
         let (commands, waiting) = mpsc::channel(COMMANDS);
         let (state, up) = watch::channel(false);
         let transport = settings.transport;
-        let exchange = Exchange::new(&settings);
+        let home = Home { commands: commands.downgrade(), up: up.clone(), transport };
+        let exchange = Exchange::new(&settings, home);
         tokio::spawn(Task { settings, answerer, waiting, state, exchange, layout: Layout::default() }.run());
         Self { commands, up, transport }
     }
@@ -108,6 +144,32 @@ impl Link {
         answered.await.map_err(|_| ClientError::Closed)?
     }
 
+    /// Sends an INVITE; what is heard of it goes to `tell`.
+    pub(crate) async fn invite(&self, wire: Bytes, branch: String, tell: Teller) -> Result<(), ClientError> {
+        self.commands.send(Command::Invite { wire, branch, tell }).await.map_err(|_| ClientError::Closed)
+    }
+
+    /// Takes an INVITE back.
+    pub(crate) async fn cancel(&self, branch: String) {
+        // An ended link has nothing under way; so in the next three.
+        let _ = self.commands.send(Command::Cancel { branch }).await;
+    }
+
+    /// Answers an INVITE that came over this link.
+    pub(crate) async fn answer(&self, key: u64, status: u16, bytes: Bytes) {
+        let _ = self.commands.send(Command::Answer { key, status, bytes }).await;
+    }
+
+    /// The same, where nobody can wait; a link with too much to do does not answer.
+    pub(crate) fn answer_now(&self, key: u64, status: u16, bytes: Bytes) {
+        let _ = self.commands.try_send(Command::Answer { key, status, bytes });
+    }
+
+    /// Sends an ACK for a 2xx.
+    pub(crate) async fn send(&self, bytes: Bytes) {
+        let _ = self.commands.send(Command::Send(bytes)).await;
+    }
+
     /// Ends the link for everybody.
     pub(crate) async fn end(&self) {
         // It may have ended already.
@@ -117,6 +179,19 @@ impl Link {
     /// Says when the socket is opened and when it is lost.
     pub(crate) fn watch(&self) -> watch::Receiver<bool> {
         self.up.clone()
+    }
+}
+
+/// A link that does not keep itself alive.
+struct Home {
+    commands: mpsc::WeakSender<Command>,
+    up: watch::Receiver<bool>,
+    transport: Transport,
+}
+
+impl Home {
+    fn link(&self) -> Option<Link> {
+        Some(Link { commands: self.commands.upgrade()?, up: self.up.clone(), transport: self.transport })
     }
 }
 
@@ -165,6 +240,14 @@ impl Task {
             match next.take() {
                 Some(Command::Up(answer)) => drop(answer.send(Ok(local))),
                 Some(Command::Request(request)) => self.exchange.start(request, Now::read().at),
+                Some(Command::Invite { wire, branch, tell }) => {
+                    self.exchange.invite(wire, branch, tell, Now::read().at);
+                }
+                Some(Command::Cancel { branch }) => self.exchange.cancel(&branch, Now::read().at),
+                Some(Command::Answer { key, status, bytes }) => {
+                    self.exchange.answer(key, status, bytes, Now::read().at);
+                }
+                Some(Command::Send(bytes)) => self.send(socket, &bytes)?,
                 Some(Command::End) => return Ok(()),
                 None => {}
             }
@@ -281,7 +364,8 @@ impl Command {
         match self {
             Self::Up(answer) => drop(answer.send(Err(error.clone()))),
             Self::Request(request) => drop(request.answer.send(Err(error.clone()))),
-            Self::End => {}
+            Self::Invite { tell, .. } => drop(tell.send(Word::Failed(error.clone()))),
+            Self::Cancel { .. } | Self::Answer { .. } | Self::Send(_) | Self::End => {}
         }
     }
 }

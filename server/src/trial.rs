@@ -1,8 +1,10 @@
 //! `parlour try`: the newcomer's command. A server of its own on free loopback ports, three users, and the main job played
-//! over real sockets: register, a message to who is here, a message to who is away with `kill -9` of the server in between.
+//! over real sockets: register, a message to who is here, a message to who is away with `kill -9` of the server in between, a
+//! session with text both ways and a picture.
 //! One readable line a step, below it what went over the wire.
 
 mod child;
+mod session;
 mod wire;
 
 use std::time::Duration;
@@ -85,6 +87,12 @@ async fn play(child: &mut Child) -> Result<(), Failure> {
         return Err(Failure::new("carol got the stored message twice"));
     }
     steps.done("once", "carol registers again: nothing comes a second time");
+
+    // The server forgot their connections with its death: they come again.
+    alice.register().await?;
+    bob.register().await?;
+    wire.forget();
+    session::play(&mut steps, &wire, &alice, &bob, &mut bob_hears).await?;
     for phone in [alice, bob, carol] {
         // The server forgot the others' connections with its death: how they part is their own business.
         phone.leave().await;
@@ -95,7 +103,8 @@ async fn play(child: &mut Child) -> Result<(), Failure> {
 async fn phone(child: &Child, who: usize, transport: Transport, wire: &Wire) -> Result<(Client, Inbox), Failure> {
     let (name, password) = PLAYERS[who];
     let account = Account::new(aor(who)?, password, child.sip(), transport);
-    let options = Options { tap: Some(wire.tap(name)), ..Options::default() };
+    let (tap, msrp_tap) = (Some(wire.tap(name)), Some(wire.msrp_tap(name)));
+    let options = Options { tap, msrp_tap, ..Options::default() };
     Ok(Client::connect(account, options).await?)
 }
 

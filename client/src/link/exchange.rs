@@ -12,12 +12,14 @@ use sip::transaction::{
     ClientNonInvite, ClientNonInviteInput, ClientNonInviteOutput, End, ServerNonInvite, ServerNonInviteInput,
     ServerNonInviteOutput, Timers,
 };
-use sip::{Message, Method, Name, View};
-use tokio::sync::oneshot;
+use sip::{Message, Method, Name, Reply, View};
+use tokio::sync::{mpsc, oneshot};
 
-use super::{Answerer, Request, Settings};
+use super::invites::Invites;
+use super::{Answerer, Home, Invitation, Request, Settings};
 use crate::account::Transport;
 use crate::error::ClientError;
+use crate::word::Teller;
 
 /// Client transactions at once; a further request fails.
 const CLIENTS: usize = 8_192;
@@ -25,6 +27,8 @@ const CLIENTS: usize = 8_192;
 const SERVERS: usize = 65_536;
 
 pub(super) struct Exchange {
+    home: Home,
+    invites: Invites,
     clients: HashMap<Arc<str>, Client>,
     servers: HashMap<u64, Server>,
     /// When whom to wake; what no longer holds is passed over.
@@ -56,8 +60,10 @@ struct Server {
 }
 
 impl Exchange {
-    pub(super) fn new(settings: &Settings) -> Self {
+    pub(super) fn new(settings: &Settings, home: Home) -> Self {
         Self {
+            home,
+            invites: Invites::new(settings.timers, settings.transport == Transport::Tcp),
             clients: HashMap::new(),
             servers: HashMap::new(),
             alarms: BinaryHeap::new(),
@@ -76,13 +82,56 @@ impl Exchange {
             let _ = request.answer.send(Err(ClientError::Full { server: self.server, waiting: self.clients.len() }));
             return;
         }
-        let branch: Arc<str> = request.branch.into();
-        let machine = ClientNonInvite::new(request.wire, self.timers, self.is_reliable(), now);
-        self.clients.insert(
-            branch.clone(),
-            Client { machine, method: request.method, answer: Some(request.answer), armed: None },
-        );
+        self.begin(request.branch.into(), request.wire, request.method, Some(request.answer), now);
+    }
+
+    fn begin(
+        &mut self,
+        branch: Arc<str>,
+        wire: Bytes,
+        method: Method,
+        answer: Option<oneshot::Sender<Result<Message, ClientError>>>,
+        now: Instant,
+    ) {
+        let machine = ClientNonInvite::new(wire, self.timers, self.is_reliable(), now);
+        self.clients.insert(branch.clone(), Client { machine, method, answer, armed: None });
         self.drain_client(&branch);
+    }
+
+    /// Begins an INVITE.
+    pub(super) fn invite(&mut self, wire: Bytes, branch: String, tell: Teller, now: Instant) {
+        let silent = self.silent();
+        if self.invites.is_full() {
+            let full = ClientError::Full { server: self.server, waiting: super::invites::INVITES };
+            let _ = tell.send(crate::word::Word::Failed(full));
+            return;
+        }
+        self.invites.ask(wire, branch, tell, silent, now);
+        self.drain_invites(now);
+    }
+
+    /// Takes an INVITE of ours back.
+    pub(super) fn cancel(&mut self, branch: &str, now: Instant) {
+        self.invites.cancel(branch, now);
+        self.drain_invites(now);
+    }
+
+    /// Answers an INVITE that came.
+    pub(super) fn answer(&mut self, key: u64, status: u16, bytes: Bytes, now: Instant) {
+        self.invites.answer(key, status, bytes, now);
+        self.drain_invites(now);
+    }
+
+    fn drain_invites(&mut self, now: Instant) {
+        self.writes.append(&mut self.invites.writes);
+        while let Some((branch, wire)) = self.invites.cancels.pop_front() {
+            // RFC 3261 §9.1: the CANCEL has the branch of the INVITE, and its answer is told by its method.
+            self.begin(branch, wire, Method::Cancel, None, now);
+        }
+    }
+
+    fn silent(&self) -> ClientError {
+        ClientError::Silent { server: self.server, transport: self.transport, waited: self.timers.timeout() }
     }
 
     /// Takes a message that has come.
@@ -101,11 +150,14 @@ impl Exchange {
 
     /// When to call [`Exchange::handle_timeouts`]; earlier does no harm.
     pub(super) fn next_timeout(&self) -> Option<Instant> {
-        self.alarms.peek().map(|Reverse((at, _))| *at)
+        let alarm = self.alarms.peek().map(|Reverse((at, _))| *at);
+        alarm.into_iter().chain(self.invites.next_timeout()).min()
     }
 
     /// Does what is due.
     pub(super) fn handle_timeouts(&mut self, now: Instant) {
+        self.invites.handle_timeouts(now);
+        self.drain_invites(now);
         while let Some(Reverse((at, _))) = self.alarms.peek()
             && *at <= now
             && let Some(Reverse((at, whom))) = self.alarms.pop()
@@ -136,6 +188,7 @@ impl Exchange {
                 let _ = answer.send(Err(error.clone()));
             }
         }
+        self.invites.fail_all(error);
         self.writes.clear();
     }
 
@@ -148,6 +201,15 @@ impl Exchange {
         // RFC 3261 §8.1.3.3: more than one Via means that it was sent to somebody else.
         if response.values(Name::Via).nth(1).is_some() {
             return tracing::debug!("Response with more than one Via dropped");
+        }
+        if response.cseq().is_ok_and(|cseq| cseq.method == Method::Invite)
+            && let Some(branch) = branch
+        {
+            let (status, bytes) = (response.status(), Bytes::copy_from_slice(response.bytes()));
+            if !self.invites.answered(branch, status, bytes, now) {
+                tracing::debug!(status, "Response to no INVITE of ours dropped");
+            }
+            return self.drain_invites(now);
         }
         let Some((branch, client)) = branch.and_then(|branch| self.clients.get_key_value(branch)) else {
             return tracing::debug!(status = response.status(), "Response to nothing dropped");
@@ -164,15 +226,27 @@ impl Exchange {
     }
 
     fn receive_request(&mut self, request: View<'_>, now: Now, answerer: &mut dyn Answerer) {
-        let key = self.key(request);
-        // An INVITE is refused without memory (RFC 3261 §8.2.7), and an ACK has no transaction of its own.
-        let kept = key.filter(|_| !matches!(request.method(), Method::Invite | Method::Ack));
+        let key = match request.method() {
+            Method::Invite => return self.receive_invite(request, now, answerer),
+            Method::Ack => {
+                self.invites.acknowledged(self.key(request, b"INVITE"), self.dialog_of(request), now.at);
+                return self.drain_invites(now.at);
+            }
+            _ => self.key(request, request.method_text()),
+        };
+        let kept = key;
         if let Some(server) = kept.and_then(|key| self.servers.get_mut(&key)) {
             server.machine.handle(ServerNonInviteInput::Request, now.at);
             return self.drain_server(kept.unwrap_or_default());
         }
         let mut out = Vec::new();
-        answerer.answer(request, now, &mut out);
+        let invite = self.key(request, b"INVITE").filter(|_| request.method() == Method::Cancel);
+        if invite.is_some_and(|invite| self.invites.cancelled(invite, now.at)) {
+            let to_tag = answerer.tag(request);
+            sip::reply(&mut out, request, &Reply { status: 200, to_tag: &to_tag, ..Reply::default() });
+        } else {
+            answerer.answer(request, now, &mut out);
+        }
         let answer = Bytes::from(out);
         let status = status_of(&answer);
         match kept {
@@ -187,13 +261,45 @@ impl Exchange {
             _ if status.is_some() => self.writes.push_back(answer),
             _ => {}
         }
+        self.drain_invites(now.at);
+    }
+
+    fn receive_invite(&mut self, request: View<'_>, now: Now, answerer: &mut dyn Answerer) {
+        let key = self.key(request, b"INVITE");
+        let Some(key) = key.filter(|_| !self.invites.is_full()) else {
+            // Without memory (RFC 3261 §8.2.7): it names no transaction, or there are too many.
+            let mut out = Vec::new();
+            let status = if key.is_some() { 503 } else { 400 };
+            answerer.refuse(request, status, "", &mut out);
+            return self.writes.push_back(out.into());
+        };
+        if !self.invites.repeated(key, now.at) {
+            let copy = Message::copy_of(request);
+            let (tell, told) = mpsc::unbounded_channel();
+            let (dialog, tag) = (self.dialog_of(request), answerer.tag(request));
+            self.invites.take(key, dialog, copy, tag, tell.clone(), now.at);
+            let mut out = Vec::new();
+            let invitation = Invitation { key, link: self.home.link(), tell, told };
+            answerer.invited(request, invitation, &mut out);
+            let answer = Bytes::from(out);
+            if let Some(status) = status_of(&answer) {
+                self.invites.answer(key, status, answer, now.at);
+            }
+        }
+        self.drain_invites(now.at);
+    }
+
+    /// What an INVITE and the ACK for its 2xx have in common: Call-ID, From tag and number.
+    fn dialog_of(&self, request: View<'_>) -> u64 {
+        let number = request.cseq().map_or(0, |cseq| cseq.number).to_be_bytes();
+        let tag = request.from().ok().and_then(|from| from.tag()).unwrap_or_default();
+        self.hash.of(&[request.first(Name::CallId).unwrap_or_default(), tag, &number])
     }
 
     /// RFC 3261 §17.2.3: branch, sent-by and method; for senders of RFC 2543 what stands in for them. Nothing for what
     /// names no transaction.
-    fn key(&self, request: View<'_>) -> Option<u64> {
+    fn key(&self, request: View<'_>, method: &[u8]) -> Option<u64> {
         let via = request.top_via().ok()?;
-        let method = request.method_text();
         match via.branch().filter(|branch| branch.starts_with(b"z9hG4bK")) {
             Some(branch) => Some(self.hash.of(&[branch, via.sent_by(), method])),
             None => {
