@@ -194,6 +194,12 @@ impl Switch {
         self.len() == 0
     }
 
+    /// Legs that a connection carries.
+    pub fn bound_legs(&self) -> usize {
+        let bound = |entries: &Entries| entries.values().filter(|(pair, side)| pair.is_bound(*side)).count();
+        self.stripes.iter().map(|stripe| bound(&stripe.read())).sum()
+    }
+
     /// Whose session id this is.
     pub(crate) fn find(&self, id: &[u8]) -> Option<(Arc<Pair>, Side)> {
         let id = SessionId::try_from(id).ok()?;

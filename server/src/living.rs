@@ -142,6 +142,8 @@ impl View {
         let gauge = |out: &mut String, name, help, value: usize| metric(out, name, "gauge", help, value);
         gauge(out, "parlour_transactions", "Transactions kept", self.house.transactions.len());
         gauge(out, "parlour_users_known", "Addresses that the data plane knows", self.house.reach.len());
+        gauge(out, "parlour_sessions", "Sessions that the switch leads to", self.house.switch.len());
+        gauge(out, "parlour_msrp_legs", "Sides of sessions that a connection carries", self.house.switch.bound_legs());
         let restarts = self.node.restarts_below();
         metric(out, "parlour_restarts_total", "counter", "Children of the tree that were started again", restarts);
         head(out, "parlour_longest_turn_seconds", "gauge", "Longest turn of a part of the tree");
