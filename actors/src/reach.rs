@@ -91,10 +91,12 @@ impl Reach {
 /// Each a lock of its own, and so small that one of a million users is looked through in a turn (decisions D15).
 const STRIPES: usize = 1_024;
 
+type Rows = HashMap<Aor, Arc<Reach>>;
+
 /// All rows, by address and by login.
 pub struct ReachTable {
     hash: KeyedHash,
-    stripes: Box<[RwLock<HashMap<Aor, Arc<Reach>>>]>,
+    stripes: Box<[RwLock<Rows>]>,
     /// Logins that differ from the user part: `sip:LOGIN@DOMAIN` to whose they are.
     logins: RwLock<HashMap<Aor, Aor>>,
 }
@@ -105,7 +107,7 @@ impl ReachTable {
         Self { hash, stripes: (0..STRIPES).map(|_| RwLock::default()).collect(), logins: RwLock::default() }
     }
 
-    fn stripe(&self, aor: &Aor) -> &RwLock<HashMap<Aor, Arc<Reach>>> {
+    fn stripe(&self, aor: &Aor) -> &RwLock<Rows> {
         &self.stripes[self.hash.of(&[aor.as_str().as_bytes()]) as usize % STRIPES]
     }
 

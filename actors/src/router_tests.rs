@@ -174,7 +174,7 @@ fn a_challenge_offers_the_algorithms_in_order_and_is_the_same_answer_for_a_repea
     );
     assert_eq!(header(&first, Name::To), header(&again, Name::To), "the same To tag without any state");
     assert!(world.house.transactions.is_empty());
-    // 401 from the registrar and from ourselves, 407 from the proxy (P2.2.3).
+    // 401 from the registrar and from ourselves, 407 from the proxy (RFC 3261 §22.1, §22.3).
     assert_eq!(status(&world.unsigned(&Ask::register("alice", ""))), 401);
     assert_eq!(status(&world.unsigned(&ask("OPTIONS", "sip:example.com"))), 401);
     assert_eq!(status(&world.unsigned(&ask("MESSAGE", "sip:bob@elsewhere.example"))), 407);

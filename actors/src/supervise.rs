@@ -6,6 +6,7 @@
 //! past the mailbox's bound.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -155,7 +156,7 @@ impl Child {
     }
 
     /// One of several children that are started by whoever supervises them now.
-    pub fn shared(all: &Arc<Vec<Child>>, at: usize) -> Self {
+    pub fn shared(all: &Rc<Vec<Child>>, at: usize) -> Self {
         let all = all.clone();
         Self { node: all[at].node.clone(), start: Box::new(move |lifeline| (all[at].start)(lifeline)) }
     }
@@ -352,7 +353,6 @@ pub(crate) fn pause_after(deaths: usize) -> Duration {
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
-    use std::rc::Rc;
 
     use super::*;
 

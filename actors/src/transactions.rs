@@ -16,6 +16,7 @@
 //! or actor per transaction.
 
 mod answer;
+mod call;
 mod slot;
 
 use std::collections::VecDeque;
@@ -35,6 +36,7 @@ use slab::Slab;
 
 pub use answer::Answer;
 pub(crate) use answer::Owed;
+use call::{Call, Role};
 pub use slot::Slot;
 
 use crate::hop::Hop;
@@ -86,34 +88,6 @@ struct Record {
     call: Option<Box<Call>>,
 }
 
-/// The client's side of a record; goes back to a pool with the final answer.
-struct Call {
-    callee: Hop,
-    /// As it was sent; empty where nobody will ask for it again.
-    request: Vec<u8>,
-    method: Method,
-    /// For whom the actor speaks who hears of failures and outcomes.
-    party: Aor,
-    role: Role,
-    /// A provisional response came.
-    proceeding: bool,
-    /// When the next repeat is due, in half seconds after the first sending: how far timer E has come.
-    halves: u8,
-}
-
-/// Whose request it is.
-enum Role {
-    /// Somebody's, relayed.
-    Relay {
-        /// Who proved to have sent it.
-        sender: Aor,
-        /// When it came.
-        came_unix_ms: u64,
-    },
-    /// An actor's own, that it calls by this number.
-    Ask { token: u64 },
-}
-
 /// Whose request goes to whom.
 #[derive(Clone, Copy, Debug)]
 pub struct Parties<'a> {
@@ -138,6 +112,7 @@ struct Stripe {
     silence: VecDeque<Due>,
     fail: VecDeque<Due>,
     linger: VecDeque<Due>,
+    #[expect(clippy::vec_box, reason = "the boxes go into records and come back: nothing is moved or allocated")]
     pool: Vec<Box<Call>>,
     evicted: u64,
 }
@@ -604,36 +579,6 @@ impl Due {
 
     fn slot(self, stripe: u8) -> Slot {
         Slot { stripe, index: self.index, generation: self.generation }
-    }
-}
-
-impl Call {
-    /// Over a used one where there is one, so that nothing is allocated in steady state.
-    fn new(
-        used: Option<Box<Self>>,
-        callee: Hop,
-        request: &[u8],
-        method: Method,
-        (party, role): (Aor, Role),
-    ) -> Box<Self> {
-        match used {
-            Some(mut call) => {
-                let mut buffer = std::mem::take(&mut call.request);
-                buffer.clear();
-                buffer.extend_from_slice(request);
-                *call = Self { callee, request: buffer, method, party, role, proceeding: false, halves: E_HALVES[0] };
-                call
-            }
-            None => Box::new(Self {
-                callee,
-                request: request.to_vec(),
-                method,
-                party,
-                role,
-                proceeding: false,
-                halves: E_HALVES[0],
-            }),
-        }
     }
 }
 

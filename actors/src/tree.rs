@@ -8,6 +8,7 @@
 //!       └─ doors ─────────── listener × address × shard     opened last, closed first
 //! ```
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use actix::{Actor, Addr, ArbiterHandle};
@@ -128,7 +129,7 @@ fn doors_of(doors: Vec<Child>) -> Child {
         node.adopt(door.node.clone());
     }
     // The listeners outlive a fall of their supervisor: their sockets are kept by whoever can start them.
-    let doors = Arc::new(doors);
+    let doors = Rc::new(doors);
     Child::new(node.clone(), move |lifeline| {
         let children = (0..doors.len()).map(|at| Child::shared(&doors, at)).collect();
         Some(Handle::to(Supervisor::below(node.clone(), Intensity::default(), children, lifeline).start()))

@@ -1,7 +1,6 @@
 //! Every kind of child of the tree is killed, and returns; the others do not notice.
 
 use std::cell::RefCell;
-use std::rc::Rc;
 use std::time::Duration;
 
 use actix::prelude::*;

@@ -162,7 +162,7 @@ impl UserActor {
             match output {
                 Output::Send(target) => self.send(number, target, now),
                 Output::Relay(target) => self.relayed(number, target, now, ctx),
-                Output::Store => self.to_store(number, now, ctx),
+                Output::Store => self.put_by(number, now, ctx),
                 Output::Answer(status) => self.answered(number, status, now, ctx),
                 Output::TakeBack => {
                     // A letter that was offered again, or a message that was stored after it was tried (decisions D4).
@@ -227,7 +227,7 @@ impl UserActor {
         }
     }
 
-    fn to_store(&mut self, number: u32, now: Now, ctx: &mut Context<Self>) {
+    fn put_by(&mut self, number: u32, now: Now, ctx: &mut Context<Self>) {
         let Some((what, each)) = self.decided(number) else { return };
         let tried = !each.contacts.is_empty();
         match what {
