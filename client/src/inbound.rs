@@ -348,8 +348,12 @@ mod tests {
             let (debts, owed) = Debts::new();
             let answer = Arc::new(Mutex::new(Answer::Status(200)));
             let server = ([127, 0, 0, 1], 5060).into();
-            let responder =
-                Responder::new(&Options::default(), events_in, debts, answer, KeyedHash::new([1; 16]), server);
+            let aor = base::Aor::parse("sip:bob@example.com").unwrap();
+            let account = crate::Account::new(aor, "", server, crate::Transport::Udp);
+            let login = Arc::new(crate::login::Login::new(&account));
+            let calls = Arc::new(Calls::new(account, login, base::IdMaker::new([2; 16]), None));
+            let hash = KeyedHash::new([1; 16]);
+            let responder = Responder::new(&Options::default(), calls, events_in, debts, answer, hash, server);
             Self { responder, events, owed, now: Now::read() }
         }
 
@@ -434,13 +438,12 @@ mod tests {
             ("MESSAGE sip:b@x SIP/2.0", "CSeq: 1 OPTIONS\r\n", "", "400", "CSeq"),
             ("MESSAGE http://b/ SIP/2.0", "", "", "416", ""),
             ("MESSAGE sip:b@x SIP/7.0", "", "", "505", ""),
-            ("DANCE sip:b@x SIP/2.0", "", "", "501", "Allow: MESSAGE"),
-            ("INVITE sip:b@x SIP/2.0", "", "", "405", "Allow: MESSAGE"),
-            ("SUBSCRIBE sip:b@x SIP/2.0", "", "", "405", "Allow: MESSAGE"),
+            ("DANCE sip:b@x SIP/2.0", "", "", "501", "Allow: INVITE"),
+            ("SUBSCRIBE sip:b@x SIP/2.0", "", "", "405", "Allow: INVITE"),
             ("BYE sip:b@x SIP/2.0", "", "", "481", ""),
             ("CANCEL sip:b@x SIP/2.0", "", "", "481", ""),
             ("NOTIFY sip:b@x SIP/2.0", "", "", "481", ""),
-            ("OPTIONS sip:b@x SIP/2.0", "", "", "200", "Allow: MESSAGE, OPTIONS"),
+            ("OPTIONS sip:b@x SIP/2.0", "", "", "200", "Allow: INVITE, ACK, BYE, CANCEL, MESSAGE, OPTIONS"),
         ] {
             let answer = bench.answer(start, lines, body);
             assert_eq!(status(&answer), expected, "{start} {lines}: {answer}");

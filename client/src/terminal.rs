@@ -1,6 +1,7 @@
 //! The program `parlour-client`: a person or a script on one side, the library on the other.
 
 pub mod args;
+pub mod chat;
 pub mod desk;
 pub mod faults;
 pub mod password;

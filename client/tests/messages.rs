@@ -128,9 +128,8 @@ async fn requests_with_faults_and_strange_methods_are_answered_by_the_book() {
     let (_client, _inbox) = client(&peer, fast()).await;
     peer.accept().await;
     for (method, lines, status, name, value) in [
-        ("OPTIONS", "", 200, Name::Allow, "MESSAGE, OPTIONS"),
-        ("DANCE", "", 501, Name::Allow, "MESSAGE, OPTIONS"),
-        ("INVITE", "", 405, Name::Allow, "MESSAGE, OPTIONS"),
+        ("OPTIONS", "", 200, Name::Allow, "INVITE, ACK, BYE, CANCEL, MESSAGE, OPTIONS"),
+        ("DANCE", "", 501, Name::Allow, "INVITE, ACK, BYE, CANCEL, MESSAGE, OPTIONS"),
         ("MESSAGE", "Require: 100rel\r\n", 420, Name::Unsupported, "100rel"),
         (
             "MESSAGE",

@@ -95,6 +95,17 @@ pub enum Command {
         #[arg(long, value_name = "SECONDS", default_value_t = 10)]
         wait: u64,
     },
+    /// Hold a session: invite somebody, or wait to be invited. What is typed is sent, /send FILE sends a file, /bye ends it.
+    Chat {
+        /// Whom to invite: sip:bob@example.com, or just bob of your own domain. Without it: wait to be invited.
+        to: Option<String>,
+        /// Wait to be invited, by TO and nobody else if TO is given.
+        #[arg(long)]
+        wait: bool,
+        /// Put what comes in and is no text into this directory.
+        #[arg(long, value_name = "DIR")]
+        save: Option<PathBuf>,
+    },
     /// Register and show what comes in.
     Listen {
         /// End after so many messages.

@@ -1,9 +1,10 @@
 //! What happened, as a line for a person and as an object for a script.
 
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use base::Aor;
-use client::{Binding, ClientError, Event, Incoming, Receipt, Sent};
+use client::{Binding, ClientError, Delivery, Ended, Event, Incoming, Message, Receipt, Sent};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -28,6 +29,16 @@ pub enum Report<'a> {
     Composing(&'a str, bool),
     /// Who gets the lines that follow.
     Chosen(&'a Aor),
+    /// Somebody invites us to a session: who, and what it is about.
+    Invited(&'a str, Option<&'a str>),
+    /// A session with somebody has begun.
+    SessionStarted(&'a str),
+    /// Somebody said something in a session; where it was saved, if it was.
+    Said(&'a str, &'a Message, Option<&'a Path>),
+    /// What became of something that we said in a session: to whom, what, how.
+    Passed(&'a str, &'a str, Delivery),
+    /// A session with somebody has ended.
+    SessionEnded(&'a str, &'a Ended),
 }
 
 impl<'a> Report<'a> {
@@ -39,6 +50,7 @@ impl<'a> Report<'a> {
             Event::Composing { from, active } => Self::Composing(from, *active),
             Event::Registered(binding) => Self::Registered(aor, binding),
             Event::Lost(error) => Self::Lost(error),
+            Event::Invited(call) => Self::Invited(call.from(), call.subject()),
         }
     }
 
@@ -73,6 +85,26 @@ impl<'a> Report<'a> {
             Self::Composing(from, true) => format!("* {from} is typing"),
             Self::Composing(from, false) => format!("* {from} stopped typing"),
             Self::Chosen(to) => format!("* what you type now goes to {to}"),
+            Self::Invited(from, subject) => {
+                let about = subject.map(|subject| format!(": {subject}")).unwrap_or_default();
+                format!("* {from} invites you to a session{about}")
+            }
+            Self::SessionStarted(peer) => format!("* the session with {peer} has begun"),
+            Self::Said(peer, message, file) => {
+                let said = message.text().map_or_else(
+                    || format!("[{} octets of {}]", message.body.len(), message.content_type),
+                    str::to_owned,
+                );
+                let saved = file.map(|file| format!(" saved as {}", file.display())).unwrap_or_default();
+                format!("<{peer}> {said}{saved}")
+            }
+            Self::Passed(_, what, delivery) => format!("> {what}: {delivery}"),
+            Self::SessionEnded(peer, how) => match how {
+                Ended::ByUs => format!("* the session with {peer} has ended"),
+                Ended::ByPeer(None) => format!("* {peer} has hung up"),
+                Ended::ByPeer(Some(reason)) => format!("* {peer} has hung up: {reason}"),
+                Ended::Lost(reason) => format!("* the session with {peer} was lost: {reason}"),
+            },
         }
     }
 
@@ -101,6 +133,24 @@ impl<'a> Report<'a> {
                 "event": "receipt", "from": receipt.from, "message_id": receipt.message_id, "status": receipt.status,
             }),
             Self::Composing(from, active) => json!({ "event": "composing", "from": from, "active": active }),
+            Self::Invited(from, subject) => json!({ "event": "invited", "from": from, "subject": subject }),
+            Self::SessionStarted(peer) => json!({ "event": "session_started", "peer": peer }),
+            Self::Said(peer, message, file) => json!({
+                "event": "message", "from": peer, "content_type": message.content_type, "text": message.text(),
+                "bytes": message.body.len(), "file": file.map(|file| file.display().to_string()),
+            }),
+            Self::Passed(peer, what, delivery) => json!({
+                "event": "sent", "to": peer, "what": what, "delivered": delivery.is_good(),
+                "outcome": delivery.to_string(),
+            }),
+            Self::SessionEnded(peer, how) => {
+                let (how, reason) = match how {
+                    Ended::ByUs => ("by_us", None),
+                    Ended::ByPeer(reason) => ("by_peer", reason.as_deref()),
+                    Ended::Lost(reason) => ("lost", Some(reason.as_str())),
+                };
+                json!({ "event": "session_ended", "peer": peer, "how": how, "reason": reason })
+            }
             Self::Chosen(_) => return None,
         })
     }

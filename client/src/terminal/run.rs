@@ -12,18 +12,20 @@ use super::args::{Arguments, Command, Way};
 use super::desk::{Desk, End};
 use super::faults::ProgramError;
 use super::screen::Screen;
-use super::{talk, words};
+use super::{chat, talk, words};
 
 /// Does what the command line asks for.
 pub async fn run(arguments: Arguments, password: String, screen: &Screen) -> Result<(), ProgramError> {
     let (account, options) = settings(&arguments, password).await?;
     let aor = account.aor.clone();
     let sending = prepare(&arguments, &aor)?;
+    let partner = partner(&arguments, &aor)?;
     let (client, inbox) = Client::connect(account, options).await?;
     let mut desk = Desk { client, inbox, aor, screen, receipts: arguments.receipts, end: End::new()? };
     let done = match arguments.command {
         None => talk::talk(&mut desk).await,
         Some(Command::Register { keep }) => desk.register(keep).await,
+        Some(Command::Chat { wait, save, .. }) => chat::chat(&mut desk, partner, wait, save.as_deref()).await,
         Some(Command::Listen { count, seconds }) => desk.listen(count, seconds).await,
         Some(Command::Message { wait, .. }) => match sending {
             Some((to, text)) => desk.message(&to, &text, Duration::from_secs(wait)).await,
@@ -33,11 +35,27 @@ pub async fn run(arguments: Arguments, password: String, screen: &Screen) -> Res
     done.and_then(|()| if screen.is_gone() { Err(ProgramError::Unread) } else { Ok(()) })
 }
 
+/// Whom a session is to be held with, and whether what comes in can be saved where it is to be.
+fn partner(arguments: &Arguments, aor: &Aor) -> Result<Option<Aor>, ProgramError> {
+    let Some(Command::Chat { to, save, .. }) = &arguments.command else { return Ok(None) };
+    if let Some(dir) = save.as_ref().filter(|dir| !dir.is_dir()) {
+        return Err(ProgramError::Usage(format!(
+            "--save {}: there is no such directory; make it first",
+            dir.display()
+        )));
+    }
+    to.as_ref().map(|to| address(to, aor)).transpose()
+}
+
+fn address(to: &str, aor: &Aor) -> Result<Aor, ProgramError> {
+    words::address(to, aor.domain())
+        .map_err(|error| ProgramError::Usage(format!("{to:?} is no address: {error}; write sip:name@domain")))
+}
+
 /// Reads what is to be sent before anything goes over the wire.
 fn prepare(arguments: &Arguments, aor: &Aor) -> Result<Option<(Aor, String)>, ProgramError> {
     let Some(Command::Message { to, text, .. }) = &arguments.command else { return Ok(None) };
-    let to = words::address(to, aor.domain())
-        .map_err(|error| ProgramError::Usage(format!("{to:?} is no address: {error}; write sip:name@domain")))?;
+    let to = address(to, aor)?;
     let mut text = text.join(" ");
     if text.is_empty() {
         let limit = base::limits::SIP_MESSAGE_BYTES_MAX as u64;
@@ -70,7 +88,11 @@ async fn settings(arguments: &Arguments, password: String) -> Result<(Account, O
             .map_err(|reason| ProgramError::File { what: format!("--wire {}", path.display()), reason })?;
         Ok::<_, ProgramError>(tap_into(file))
     });
-    let options = Options { patience: Duration::from_secs(*timeout), tap: tap.transpose()?, ..Options::default() };
+    let tap = tap.transpose()?;
+    // Only where somebody can take an invitation.
+    let sessions = matches!(arguments.command, None | Some(Command::Chat { .. }));
+    let patience = Duration::from_secs(*timeout);
+    let options = Options { patience, sessions, msrp_tap: tap.clone(), tap, ..Options::default() };
     Ok((account, options))
 }
 

@@ -20,6 +20,17 @@ pub enum Line {
     NotUtf8,
 }
 
+impl Line {
+    /// The text, or what is to be said about a line that is none.
+    pub fn text(self) -> Result<String, &'static str> {
+        match self {
+            Self::Text(line) => Ok(line),
+            Self::TooLong => Err("a line is longer than any message may be; it was passed over"),
+            Self::NotUtf8 => Err("a line is not UTF-8; it was passed over"),
+        }
+    }
+}
+
 /// Starts the thread. The receiver ends with standard input.
 pub fn lines() -> io::Result<mpsc::Receiver<Line>> {
     let (sender, receiver) = mpsc::channel(LINES_AHEAD);

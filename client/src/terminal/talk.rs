@@ -1,9 +1,10 @@
 //! The talk: lines of standard input go out, what comes in is shown, and neither waits for the other.
 
 use base::Aor;
-use client::{ClientError, Sent};
+use client::{ClientError, Event, IncomingCall, Sent};
 use tokio::task::JoinSet;
 
+use super::chat::{self, Left, Manner, Tally};
 use super::desk::Desk;
 use super::faults::{ProgramError, hint};
 use super::report::Report;
@@ -13,14 +14,31 @@ use super::words::{self, HELP, Order};
 /// Messages on their way at once; then no further line is read.
 const ON_THEIR_WAY: usize = 256;
 
+const NOBODY_INVITES: &str = "nobody invites you to a session";
+
 /// What became of one message.
 type Outcome = (Aor, Result<Sent, ClientError>);
 
 struct Talk {
+    /// Who invites to a session.
+    call: Option<IncomingCall>,
+    /// What was said in sessions.
+    said: Tally,
     to: Option<Aor>,
     sending: JoinSet<Outcome>,
     sent: u64,
     failed: u64,
+}
+
+/// What a line leads to.
+enum Next {
+    /// The next line.
+    Line,
+    /// The session that somebody invites to, or its refusal.
+    Accept,
+    Refuse,
+    /// The end.
+    Leave,
 }
 
 /// Talks until `/quit`, the end of standard input or a signal. Fails if a message was not accepted.
@@ -29,14 +47,30 @@ pub async fn talk(desk: &mut Desk<'_>) -> Result<(), ProgramError> {
     desk.screen.say("/to ADDRESS names whom you write to, /help shows more, /quit leaves");
     let mut lines = stdin::lines()
         .map_err(|reason| ProgramError::File { what: "starting to read standard input".to_owned(), reason })?;
-    let mut talk = Talk { to: None, sending: JoinSet::new(), sent: 0, failed: 0 };
+    let mut talk = Talk { call: None, said: Tally::default(), to: None, sending: JoinSet::new(), sent: 0, failed: 0 };
     let mut reading = true;
     while (reading || !talk.sending.is_empty()) && !desk.screen.is_gone() {
         tokio::select! {
             line = lines.recv(), if reading && talk.sending.len() < ON_THEIR_WAY => {
-                reading = line.is_some_and(|line| talk.follow(desk, line));
+                match line.map_or(Next::Leave, |line| talk.follow(desk, line)) {
+                    Next::Line => {}
+                    Next::Leave => reading = false,
+                    Next::Refuse => talk.refuse(desk).await,
+                    Next::Accept => {
+                        if let Some(call) = talk.call.take() {
+                            let manner = Manner { save: None, ends_with_input: true };
+                            reading = chat::accept(desk, call, &mut lines, &manner, &mut talk.said).await == Left::Session;
+                        } else {
+                            desk.screen.fault(&NOBODY_INVITES);
+                        }
+                    }
+                }
             }
-            Some(event) = desk.inbox.recv() => desk.show(&event),
+            Some(event) = desk.inbox.recv() => talk.show(desk, event).await,
+            () = taken_back(&mut talk.call), if talk.call.is_some() => {
+                talk.call = None;
+                desk.screen.say("* the invitation was taken back");
+            }
             Some(outcome) = talk.sending.join_next() => {
                 if let Ok((to, outcome)) = outcome {
                     talk.tell(desk, &to, &outcome);
@@ -51,25 +85,45 @@ pub async fn talk(desk: &mut Desk<'_>) -> Result<(), ProgramError> {
             }
         }
     }
+    if talk.call.is_some() {
+        talk.refuse(desk).await;
+    }
     desk.sign_out().await?;
     match talk.failed {
-        0 => Ok(()),
+        0 => talk.said.outcome(),
         failed => Err(ProgramError::SomeFailed { failed, all: talk.sent }),
     }
 }
 
 impl Talk {
-    /// Does what a line asks for; false: it was the last.
-    fn follow(&mut self, desk: &mut Desk<'_>, line: Line) -> bool {
-        let line = match line {
-            Line::Text(line) => line,
-            Line::TooLong => {
-                desk.screen.fault(&"a line is longer than any message may be; it was passed over");
-                return true;
+    /// Shows what came in; an invitation waits for `/accept`, a second one meanwhile is refused.
+    async fn show(&mut self, desk: &Desk<'_>, event: Event) {
+        desk.show(&event);
+        if let Event::Invited(call) = event {
+            if self.call.is_some() {
+                return call.refuse(486).await;
             }
-            Line::NotUtf8 => {
-                desk.screen.fault(&"a line is not UTF-8; it was passed over");
-                return true;
+            call.ring().await;
+            desk.screen.say("/accept takes it, /refuse refuses it");
+            self.call = Some(call);
+        }
+    }
+
+    async fn refuse(&mut self, desk: &Desk<'_>) {
+        match self.call.take() {
+            // RFC 3261 §21.6.2: not here, nor on another device.
+            Some(call) => call.refuse(603).await,
+            None => desk.screen.fault(&NOBODY_INVITES),
+        }
+    }
+
+    /// Does what a line asks for, as far as that can be done at once.
+    fn follow(&mut self, desk: &mut Desk<'_>, line: Line) -> Next {
+        let line = match line.text() {
+            Ok(line) => line,
+            Err(fault) => {
+                desk.screen.fault(&fault);
+                return Next::Line;
             }
         };
         match words::read(&line, desk.aor.domain(), desk.screen.json()) {
@@ -83,11 +137,16 @@ impl Talk {
             }
             Ok(Order::Receipts(on)) => desk.receipts = on,
             Ok(Order::Help) => desk.screen.say(HELP),
-            Ok(Order::Quit) => return false,
+            Ok(Order::Accept) => return Next::Accept,
+            Ok(Order::Refuse) => return Next::Refuse,
+            Ok(Order::SendFile(_) | Order::Bye) => {
+                desk.screen.fault(&"there is no session; parlour-client chat TO begins one");
+            }
+            Ok(Order::Quit) => return Next::Leave,
             Ok(Order::Nothing) => {}
             Err(error) => desk.screen.fault(&error),
         }
-        true
+        Next::Line
     }
 
     fn send(&mut self, desk: &Desk<'_>, to: Aor, text: &str, receipts: Option<bool>) {
@@ -118,5 +177,12 @@ impl Talk {
                 Err(error) => desk.screen.complain(&format!("{to} did not get the message: {error}")),
             }
         }
+    }
+}
+
+async fn taken_back(call: &mut Option<IncomingCall>) {
+    match call {
+        Some(call) => call.taken_back().await,
+        None => std::future::pending().await,
     }
 }

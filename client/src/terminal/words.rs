@@ -1,5 +1,7 @@
 //! What a line from standard input asks for: a text, a word that begins with `/`, or a JSON object.
 
+use std::path::PathBuf;
+
 use base::Aor;
 use base::aor::AorError;
 use serde_json::Value;
@@ -9,10 +11,20 @@ pub const HELP: &str = "\
   TEXT                   send it to whom /to named
   /to ADDRESS            who gets the lines that follow: sip:bob@example.com, or bob of your own domain
   /message ADDRESS TEXT  send one text, whoever /to named
+  /accept, /refuse       take the session that somebody invites to, or refuse it
   /receipts on|off       ask for delivery and display notifications
   //TEXT                 send a text that begins with /
   /help                  this
   /quit                  unregister and leave (so does the end of standard input)";
+
+/// What `/help` shows within a session.
+pub const CHAT_HELP: &str = "\
+  TEXT                   send it
+  /send FILE             send a file
+  //TEXT                 send a text that begins with /
+  /bye                   hang up
+  /help                  this
+  /quit                  hang up and leave";
 
 /// One order.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,6 +40,14 @@ pub enum Order {
     },
     /// Choose who gets the lines that follow.
     To(Aor),
+    /// Send a file within the session.
+    SendFile(PathBuf),
+    /// End the session.
+    Bye,
+    /// Take the session that somebody invites to.
+    Accept,
+    /// Refuse it.
+    Refuse,
     /// Ask for notifications from now on, or no longer.
     Receipts(bool),
     /// Show what can be typed.
@@ -60,7 +80,7 @@ pub enum WordsError {
     Switch,
     /// A line that begins with `{` and is no JSON object that we know.
     #[error(
-        "this JSON is no command: {0}; write {{\"command\":\"message\",\"to\":…,\"text\":…}}, to, receipts or quit"
+        "this JSON is no command: {0}; write {{\"command\":\"message\",\"to\":…,\"text\":…}}, send, bye, accept, refuse, to, receipts or quit"
     )]
     Json(String),
 }
@@ -114,6 +134,11 @@ pub fn read(line: &str, domain: &str, json: bool) -> Result<Order, WordsError> {
             "off" => Ok(Order::Receipts(false)),
             _ => Err(WordsError::Switch),
         },
+        "send" if rest.trim().is_empty() => Err(WordsError::Missing("the file", "write /send FILE")),
+        "send" => Ok(Order::SendFile(PathBuf::from(rest.trim_end()))),
+        "bye" => Ok(Order::Bye),
+        "accept" => Ok(Order::Accept),
+        "refuse" => Ok(Order::Refuse),
         "help" | "?" => Ok(Order::Help),
         "quit" | "exit" | "q" => Ok(Order::Quit),
         other => Err(WordsError::Unknown(other.to_owned())),
@@ -135,6 +160,12 @@ fn read_json(line: &str, domain: &str) -> Result<Order, WordsError> {
             .and_then(Value::as_bool)
             .map(Order::Receipts)
             .ok_or(WordsError::Missing("\"on\"", "true or false")),
+        Some("send") => text_of("file")
+            .map(|file| Order::SendFile(PathBuf::from(file)))
+            .ok_or(WordsError::Missing("\"file\"", "write {\"command\":\"send\",\"file\":…}")),
+        Some("bye") => Ok(Order::Bye),
+        Some("accept") => Ok(Order::Accept),
+        Some("refuse") => Ok(Order::Refuse),
         Some("help") => Ok(Order::Help),
         Some("quit") => Ok(Order::Quit),
         Some(other) => Err(WordsError::Json(format!("there is no command {other:?}"))),
@@ -172,6 +203,10 @@ mod tests {
             ("/receipts off", Order::Receipts(false)),
             ("/quit", Order::Quit),
             ("/help", Order::Help),
+            ("/send my picture.png", Order::SendFile("my picture.png".into())),
+            ("/bye", Order::Bye),
+            ("/accept", Order::Accept),
+            ("/refuse", Order::Refuse),
         ] {
             assert_eq!(read(line, "example.com", false), Ok(order), "{line}");
         }
@@ -187,6 +222,9 @@ mod tests {
         };
         assert_eq!(read(line, "example.com", true), Ok(order));
         assert_eq!(read(r#"{"command":"quit"}"#, "", true), Ok(Order::Quit));
+        let file = Order::SendFile("a.png".into());
+        assert_eq!(read(r#"{"command":"send","file":"a.png"}"#, "", true), Ok(file));
+        assert_eq!(read(r#"{"command":"bye"}"#, "", true), Ok(Order::Bye));
         assert_eq!(read("/quit", "", true), Ok(Order::Quit));
     }
 
@@ -198,6 +236,8 @@ mod tests {
             ("/to sip:@", "sip:name@domain"),
             ("/message bob", "TEXT"),
             ("/receipts maybe", "on"),
+            ("/send", "/send FILE"),
+            ("{\"command\":\"send\"}", "file"),
             ("{\"command\":\"message\"}", "text"),
             ("{\"command\":7}", "command"),
             ("{\"command\":\"jump\"}", "jump"),
