@@ -20,7 +20,7 @@ use hashbrown::HashMap;
 use crate::message::{Offer, Offers};
 use crate::metrics::{Count, Metrics};
 use crate::node::{Node, State};
-use crate::supervise::{Fall, Fell, Intensity, Leave, Lifeline, remember};
+use crate::supervise::{Fall, Fell, Intensity, Leave, Lifeline, clock, remember};
 
 /// Deaths of one user's actor that are borne before it must rest.
 const USER_DEATHS: Intensity = Intensity { deaths: 5, within: Duration::from_secs(10) };
@@ -158,7 +158,7 @@ impl Nursery {
     fn must_rest(&mut self, user: &Aor) -> bool {
         let Some(deaths) = self.deaths_of.get(user) else { return false };
         match deaths.back() {
-            Some(last) if last.elapsed() > USER_DEATHS.within => {
+            Some(last) if clock().duration_since(*last) > USER_DEATHS.within => {
                 self.deaths_of.remove(user);
                 false
             }
@@ -231,13 +231,14 @@ impl Handler<Fell> for Nursery {
         }
         let Some((name, _)) = fallen else { return };
         self.node.restarted();
-        let now = Instant::now();
+        let now = clock();
         tracing::debug!(user = %name, "User's actor fell");
         tracing::warn!(nursery = %self.node.name, "A user's actor fell");
         remember(self.deaths_of.entry(name).or_default(), now, USER_DEATHS.within);
         remember(&mut self.deaths, now, ALL_DEATHS.within);
         if self.deaths_of.len() > ALL_DEATHS.deaths {
-            self.deaths_of.retain(|_, deaths| deaths.back().is_some_and(|last| last.elapsed() <= USER_DEATHS.within));
+            self.deaths_of
+                .retain(|_, deaths| deaths.back().is_some_and(|last| now.duration_since(*last) <= USER_DEATHS.within));
         }
         if self.deaths.len() > ALL_DEATHS.deaths {
             tracing::error!(nursery = %self.node.name, "Nursery gives up: too many deaths");

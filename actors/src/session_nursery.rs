@@ -20,7 +20,7 @@ use crate::metrics::Count;
 use crate::node::{Node, State};
 use crate::nursery::MayLeave;
 use crate::session::{self, Shared};
-use crate::supervise::{Fall, Fell, Intensity, Leave, Lifeline, remember};
+use crate::supervise::{Fall, Fell, Intensity, Leave, Lifeline, clock, remember};
 use crate::turn;
 
 /// Deaths of sessions that a nursery bears.
@@ -210,7 +210,7 @@ impl Handler<Fell> for SessionNursery {
         if let Some(estate) = estate.filter(|_| !is_last) {
             self.bury(key, estate, ctx);
         }
-        remember(&mut self.deaths, Instant::now(), DEATHS.within);
+        remember(&mut self.deaths, clock(), DEATHS.within);
         if self.deaths.len() > DEATHS.deaths {
             tracing::error!(nursery = %self.node.name, "Nursery gives up: too many deaths");
             ctx.stop();

@@ -275,7 +275,7 @@ impl Handler<Fell> for Supervisor {
     type Result = ();
 
     fn handle(&mut self, fell: Fell, ctx: &mut Self::Context) {
-        let now = Instant::now();
+        let now = clock();
         let intensity = self.intensity;
         let Some(kept) = self.children.get_mut(fell.child) else { return };
         if self.leaving || fell.generation != kept.generation {
@@ -334,6 +334,11 @@ impl Handler<Fall> for Supervisor {
             leash.fall.do_send(fall);
         }
     }
+}
+
+/// The clock that the pauses go by: the same as the machine's, but in a simulated world.
+pub(crate) fn clock() -> Instant {
+    tokio::time::Instant::now().into_std()
 }
 
 /// Deaths that still count, with a new one.

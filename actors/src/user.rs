@@ -204,7 +204,12 @@ impl UserActor {
             };
             (account, bindings, waiting)
         };
-        ctx.spawn(reading.into_actor(self).map(|loaded, this, ctx| this.loaded(loaded, ctx)));
+        let busy = StoreError::Busy { queue: 0 };
+        let in_time = async {
+            let loaded = tokio::time::timeout(COMMIT_TIME_MAX, reading).await;
+            loaded.unwrap_or_else(|_| (Err(busy.clone()), Err(busy.clone()), Err(busy)))
+        };
+        ctx.spawn(in_time.into_actor(self).map(|loaded, this, ctx| this.loaded(loaded, ctx)));
     }
 
     fn loaded(&mut self, loaded: Loaded, ctx: &mut Context<Self>) {
@@ -467,7 +472,8 @@ impl Here {
             letters: HashMap::new(),
             unread: Vec::new(),
             tries: HashMap::new(),
-            next_try: 0,
+            // Numbers of two actors of one user never meet: answers to what a dead one asked are not taken for others.
+            next_try: house.ids.next_u64() as u32,
             writes: 0,
             registers: (0, 0),
             rereading: None,

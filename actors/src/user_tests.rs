@@ -433,3 +433,45 @@ async fn a_store_that_cannot_be_read_is_said_and_asked_again() {
     assert_eq!(status(&living.ask(ALICE, &message("two"), "alice").await), 202);
     assert_eq!(living.house.store.mailbox(&aor("bob")).await.unwrap().count, 2);
 }
+
+#[actix::test]
+async fn what_a_dead_actor_asked_answers_nothing_that_the_next_one_asks() {
+    let living = Living::with(&["alice", "bob"], |_| {}).await;
+    living.register("bob", BOB).await;
+    living.register("bob", 5083).await;
+    living.send(ALICE, &message("one"), "alice").await;
+    let old = living.wire.next(BOB).await;
+    living.wire.next(5083).await;
+    living.house.registry.offer(aor("bob"), Offer::Panic);
+    assert_eq!(status(&living.wire.next(ALICE).await), 503);
+    living.send(ALICE, &message("two"), "alice").await;
+    let new = living.wire.next(BOB).await;
+    living.wire.next(5083).await;
+    living.hear(BOB, &response_to(&old, 200));
+    tokio::time::sleep(Duration::from_millis(30)).await;
+    assert!(living.wire.take(ALICE).is_empty(), "it is not the answer to the second");
+    assert_eq!(body(&new), "two");
+    living.hear(BOB, &response_to(&new, 200));
+    let answer = living.wire.next(ALICE).await;
+    assert!(status(&answer) == 200 && header(&answer, Name::CallId).unwrap().ends_with("two"));
+}
+
+#[actix::test]
+async fn a_letter_whose_commit_failed_but_lasts_is_handed_out_when_its_repeat_is_known() {
+    // Decisions D22: the outcome is not known, the id decides.
+    let (store, _) = faulty();
+    people(&store, &["alice", "bob"]).await;
+    let living = Living::over(store.clone(), |_| {}).await;
+    assert_eq!(status(&living.ask(ALICE, &message("first"), "alice").await), 202);
+    // As if by a commit of which the actor has heard no more than that it failed.
+    let text = message("lost").text("-l");
+    let request = sip::Message::parse(text.into_bytes().into()).unwrap();
+    let entry = im::Entry::of(request.view(), &aor("alice"), 1_000, living.house.now()).unwrap();
+    let letter = super::inbox::to_letter(&entry, &aor("bob"));
+    store.keep_letter(&aor("bob"), &letter).await.unwrap();
+    assert_eq!(status(&living.ask(ALICE, &message("lost"), "alice").await), 202);
+    assert_eq!(store.mailbox(&aor("bob")).await.unwrap().count, 2);
+    living.register("bob", BOB).await;
+    assert_eq!(body(&living.take(BOB, 200).await), "first");
+    assert_eq!(body(&living.take(BOB, 200).await), "lost");
+}

@@ -114,6 +114,8 @@ impl UserActor {
         let now = self.house.now();
         let size = entry.size() as u64;
         let Some(here) = self.here() else { return };
+        // The store may hold what nobody here has heard of: by a commit whose outcome was not known (decisions D22).
+        let may_be_there = matches!(kept, Ok(Kept::Repeat) | Err(StoreError::Disk { .. } | StoreError::Closed));
         let input = match kept {
             Ok(Kept::New { arrival }) => {
                 let head = Head { arrival, id: entry.id, size, expires_unix_s: entry.expires_unix_s };
@@ -151,6 +153,9 @@ impl UserActor {
             }
         };
         self.mailbox_input(input, now, ctx);
+        if may_be_there {
+            self.mailbox_input(Input::LookAgain, now, ctx);
+        }
         self.done(ctx);
     }
 
@@ -355,7 +360,7 @@ fn head_of(letter: &Letter) -> Head {
 
 /// A message as it is written down. What its sender still wants to hear is what is left after the notice that it is
 /// stored.
-fn to_letter(entry: &Entry, owner: &Aor) -> Letter {
+pub(super) fn to_letter(entry: &Entry, owner: &Aor) -> Letter {
     let wants =
         entry.asked.as_ref().map(|asked| delivery::owed(asked.wants, Fate::Stored).1.bits()).unwrap_or_default();
     Letter {
