@@ -204,8 +204,9 @@ pub fn run(options: &Options, tell: impl Fn(&str)) -> Result<Comparison, scenari
                 }
                 let report = house.play(job, target)?;
                 for (row, figure) in figures_of(job, target, &report) {
+                    let octets = figure.ns_per_octet.map_or(String::new(), |ns| format!("{ns:.3} ns/octet, "));
                     tell(&format!(
-                        "round {round}: {row:<18} {target:<19} {:7.2} µs, {:.0}/s, {:.0} % busy, {} errors",
+                        "round {round}: {row:<18} {target:<19} {:7.2} µs, {octets}{:.0}/s, {:.0} % busy, {} errors",
                         figure.cpu_us,
                         figure.per_second,
                         figure.busy_percent,

@@ -11,6 +11,7 @@ pub mod register;
 pub mod session;
 pub mod session_idle;
 pub mod session_slow;
+mod visitors;
 
 use std::io;
 use std::ops::Range;

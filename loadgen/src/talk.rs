@@ -155,7 +155,10 @@ impl Talk {
 
     /// Whether both ends of a session have said all that they may, and have heard of all of it; or cannot any more.
     pub fn is_done(&self, pair: usize) -> bool {
-        let is_done = |leg: &Leg| leg.socket.is_none() || leg.is_ready && leg.quota == Some(0) && leg.open == 0;
+        let is_done = |leg: &Leg| {
+            let is_silent = leg.window == 0 || leg.quota == Some(0);
+            leg.socket.is_none() || leg.is_ready && is_silent && leg.open == 0
+        };
         is_done(&self.legs[2 * pair]) && is_done(&self.legs[2 * pair + 1])
     }
 
@@ -175,6 +178,11 @@ impl Talk {
     /// From now on the other side may close connections.
     pub fn end(&mut self) {
         self.is_ending = true;
+    }
+
+    /// From now on the other side may close the connections of one session.
+    pub fn expect_end(&mut self, pair: usize) {
+        (self.legs[2 * pair].is_ending, self.legs[2 * pair + 1].is_ending) = (true, true);
     }
 
     /// Messages begun and not over.
@@ -509,7 +517,7 @@ impl Talk {
         if self.legs[at].socket.take().is_none() {
             return;
         }
-        self.tally.closed += u64::from(!self.is_ending);
+        self.tally.closed += u64::from(!self.is_ending && !self.legs[at].is_ending);
         for at in [at, at ^ 1] {
             let leg = &mut self.legs[at];
             self.tally.lost += std::mem::take(&mut leg.open);

@@ -1,8 +1,10 @@
 //! All of it at once, for long: registrations are refreshed, people write to people who are there, and to people who
-//! are away and come by now and then. Nothing may fail, nothing be lost, and the server's memory stay flat.
+//! are away and come by now and then, and hold sessions. Nothing may fail, nothing be lost, and the server's memory stay flat.
 
 use crate::crowd::{Crowd, Event};
 use crate::flight::Errand;
+use crate::plan::Plan;
+use crate::scenario::visitors::Visitors;
 use crate::scenario::{RunError, Stand};
 use crate::watch::SECOND_NS;
 
@@ -21,12 +23,23 @@ struct Town {
 }
 
 impl Town {
-    /// The next unit, by the shares of the plan.
-    fn next(&mut self, crowd: &mut Crowd, register_percent: u32, deferred_percent: u32, expires: u32) -> Errand {
+    /// Begins the next unit, by the shares of the plan.
+    fn begin(&mut self, crowd: &mut Crowd, plan: &Plan, due_ns: u64) {
         let roll = u32::try_from(crowd.dice().below(100)).unwrap_or(0);
+        if roll >= 100 - plan.session_percent {
+            let (from, to) = crowd.dice().pair(self.there);
+            crowd.invite(from, to, due_ns);
+            return;
+        }
+        let errand = self.next(crowd, plan, roll);
+        crowd.begin(errand, due_ns);
+    }
+
+    fn next(&mut self, crowd: &mut Crowd, plan: &Plan, roll: u32) -> Errand {
+        let (register_percent, deferred_percent) = (plan.register_percent, plan.deferred_percent);
         if roll < register_percent {
             self.refreshed = (self.refreshed + 1) % self.there;
-            return Errand::Register { user: self.refreshed, expires };
+            return Errand::Register { user: self.refreshed, expires: plan.expires };
         }
         self.number += 1;
         let (from, there) = crowd.dice().pair(self.there);
@@ -53,6 +66,7 @@ pub fn run(stand: &mut Stand<'_>) -> Result<(), RunError> {
     stand.register(there..size, 0)?;
     let mut town = Town { there, size, refreshed: 0, number: 0 };
     let mut visits = Visits::new(size - there, stand.crowd.now_ns());
+    let mut visitors = Visitors::new(stand)?;
 
     let begun_ns = stand.crowd.now_ns();
     let nanos = |time: std::time::Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
@@ -62,30 +76,34 @@ pub fn run(stand: &mut Stand<'_>) -> Result<(), RunError> {
     while stand.crowd.now_ns() < to_ns {
         if !measured && stand.crowd.now_ns() >= from_ns {
             measured = true;
-            stand.watch.begin(stand.crowd, "mixed", "REGISTER or MESSAGE")?;
+            stand.watch.begin(stand.crowd, "mixed", "REGISTER, MESSAGE or session")?;
         }
         while let Some(due_ns) = pace.take(stand.crowd.now_ns(), stand.crowd.under_way()) {
-            let errand = town.next(stand.crowd, plan.register_percent, plan.deferred_percent, plan.expires);
-            stand.crowd.begin(errand, due_ns);
+            town.begin(stand.crowd, plan, due_ns);
         }
         visits.turn(stand.crowd, there, plan.expires);
         let until_ns = pace.next_ns().unwrap_or(u64::MAX).min(visits.next_ns).min(to_ns);
-        turn(stand, &town, until_ns)?;
+        turn(stand, &town, &mut visitors, until_ns)?;
         stand.watch.tick(stand.crowd, "mixed", stand.crowd.now_ns() - begun_ns, to_ns - begun_ns);
     }
     stand.watch.end(stand.crowd)?;
-    while stand.crowd.under_way() > 0 {
-        turn(stand, &town, u64::MAX)?;
+    while stand.crowd.under_way() > 0 || visitors.is_any() {
+        turn(stand, &town, &mut visitors, u64::MAX)?;
     }
+    visitors.account(stand);
     stand.register(there..size, plan.expires)?;
     stand.drain()
 }
 
-fn turn(stand: &mut Stand<'_>, town: &Town, until_ns: u64) -> Result<(), RunError> {
+fn turn(stand: &mut Stand<'_>, town: &Town, visitors: &mut Visitors, until_ns: u64) -> Result<(), RunError> {
+    let until_ns = visitors.turn(stand, until_ns)?;
     stand.turn(until_ns, |watch, _, event| {
-        if let Event::Done { errand, status, due_ns, at_ns } = event {
-            watch.outcome(*status, town.good(*errand));
-            watch.unit(Some(at_ns.saturating_sub(*due_ns)));
+        let Event::Done { errand, status, due_ns, at_ns } = event else { return };
+        watch.outcome(*status, town.good(*errand));
+        match errand {
+            // A session is a unit that ends with its BYE.
+            Errand::Invite { call, .. } | Errand::Bye { call, .. } => visitors.hear(*errand, *call, *status, *due_ns),
+            _ => watch.unit(Some(at_ns.saturating_sub(*due_ns))),
         }
     })
 }

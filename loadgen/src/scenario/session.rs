@@ -204,11 +204,21 @@ impl Sessions {
         Ok(())
     }
 
+    /// One turn of the sessions, of which only the account tells.
+    pub fn talk_once(&mut self, wait: Duration) -> Result<(), RunError> {
+        self.talk.turn(wait)?;
+        self.talk.take_over();
+        Ok(())
+    }
+
     /// One turn of the sessions alone.
     pub fn turn_alone(&mut self, stand: &mut Stand<'_>, wait: Duration) -> Result<(), RunError> {
         let before = self.talk.octets();
         self.talk.turn(wait)?;
-        stand.watch.octets(self.talk.octets() - before);
+        match self.talk.octets() - before {
+            0 => {}
+            heard => stand.watch.octets(heard),
+        }
         for over in self.talk.take_over() {
             stand.watch.unit(Some(over.latency_ns));
         }

@@ -1,6 +1,6 @@
 //! One long message to a receiver who reads slowly: the server must hold the sender back, and its memory stay flat.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::scenario::session::{Sessions, register};
 use crate::scenario::{RunError, Stand};
@@ -20,11 +20,12 @@ pub fn run(stand: &mut Stand<'_>) -> Result<(), RunError> {
     stand.watch.sample(stand.crowd.now_ns());
     stand.watch.begin(stand.crowd, "slow", "SEND")?;
     sessions.talk.speak(true);
-    loop {
+    let (mut heard, mut since) = (0, Instant::now());
+    while !sessions.talk.is_done(0) && since.elapsed() < stand.plan.drain {
         sessions.talk_for(stand, LOOK, "reading slowly")?;
         stand.watch.sample(stand.crowd.now_ns());
-        if sessions.talk.is_done(0) {
-            break;
+        if sessions.talk.octets() > heard {
+            (heard, since) = (sessions.talk.octets(), Instant::now());
         }
     }
     stand.watch.end(stand.crowd)?;

@@ -95,6 +95,8 @@ pub(super) struct Leg {
     pub heard_at: u64,
     /// At most so many octets a second are read, from this moment on, and so many have been.
     pub slow: Option<(f64, u64, u64)>,
+    /// Its session is about to end: the other side may close it.
+    pub is_ending: bool,
 }
 
 impl Leg {
@@ -124,6 +126,7 @@ impl Leg {
             heard: 0,
             heard_at: 0,
             slow: None,
+            is_ending: false,
         }
     }
 
