@@ -8,6 +8,7 @@
 
 mod house;
 mod person;
+mod talkers;
 
 mod admin;
 mod backup;
@@ -18,6 +19,7 @@ mod documents;
 mod garbage;
 mod kill;
 mod limits;
+mod msrp;
 mod notices;
 mod pager;
 mod pager_away;
