@@ -235,7 +235,7 @@ pub fn run() -> ExitCode {
 fn act(command: Command) -> Result<(), Failure> {
     match command {
         Command::Try { exit } => crate::trial::run(exit),
-        Command::Serve(at) => serve::run(at.load()?),
+        Command::Serve(at) => serve::run(&at.config, at.load()?),
         Command::Check { defaults: true, .. } => {
             say::out(settings::render_default_config().trim_end());
             Ok(())

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use actix::Arbiter;
 use actors::config::{ListenerName, Network};
-use actors::switch::Place;
 use actors::message::{Heard, Offer};
 use actors::node::Node;
+use actors::switch::Place;
 use actors::tree::{self, Tree};
 use actors::{Config, House};
 use base::{Aor, IdMaker, Now};

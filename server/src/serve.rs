@@ -7,6 +7,7 @@
 //! ```
 
 use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use actix_rt::signal::unix::{SignalKind, signal};
@@ -21,15 +22,15 @@ use crate::accounts::Rules;
 use crate::admin::{self, Admin, Caretaker, Token, Work};
 use crate::commands::Failure;
 use crate::living::{Living, View};
-use crate::settings::{Loaded, Settings};
+use crate::settings::{self, Loaded, Settings};
 use crate::store_metrics;
-use crate::telemetry::{Log, Process, Source};
+use crate::telemetry::{self, Log, Process, Source};
 
 /// Serves until a signal comes.
 ///
 /// # Errors
 /// It does not come up, or falls: what, where and what to do.
-pub fn run(loaded: Loaded) -> Result<(), Failure> {
+pub fn run(file: &Path, loaded: Loaded) -> Result<(), Failure> {
     let Loaded { settings, notices } = loaded;
     let log = Log::start(&settings.log)?;
     for notice in notices {
@@ -39,17 +40,24 @@ pub fn run(loaded: Loaded) -> Result<(), Failure> {
     probe(&settings)?;
     let listener =
         TcpListener::bind(settings.admin.listen).map_err(|why| taken("admin.listen", settings.admin.listen, &why))?;
-    actix_rt::System::new().block_on(serve(settings, log, token, listener))
+    actix_rt::System::new().block_on(serve(file.to_owned(), settings, log, token, listener))
 }
 
-async fn serve(settings: Settings, log: Arc<Log>, token: Token, listener: TcpListener) -> Result<(), Failure> {
-    let mut signals = Signals::listen()?;
+async fn serve(
+    file: PathBuf,
+    settings: Settings,
+    log: Arc<Log>,
+    token: Token,
+    listener: TcpListener,
+) -> Result<(), Failure> {
+    let mut signals = Signals::listen(file, log.clone())?;
     let house = Arc::new(Keeper::default());
     let metrics = {
         let house = house.clone();
         move |out: &mut String| house.write_metrics(out)
     };
-    let sources: Vec<Arc<dyn Source>> = vec![Arc::new(Process), Arc::new(metrics)];
+    let sources: Vec<Arc<dyn Source>> =
+        vec![Arc::new(Process), Arc::new(metrics), Arc::new(telemetry::write_garbage as fn(&mut String))];
     let admin = Admin { house: house.clone(), log, token, rules: Rules::of(&settings), sources };
     let admin = admin::serve(listener, admin)?;
     let handle = admin.handle();
@@ -176,14 +184,18 @@ struct Signals {
     term: actix_rt::signal::unix::Signal,
     interrupt: actix_rt::signal::unix::Signal,
     hangup: actix_rt::signal::unix::Signal,
+    file: PathBuf,
+    log: Arc<Log>,
 }
 
 impl Signals {
-    fn listen() -> std::io::Result<Self> {
+    fn listen(file: PathBuf, log: Arc<Log>) -> std::io::Result<Self> {
         Ok(Self {
             term: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
+            file,
+            log,
         })
     }
 
@@ -193,15 +205,27 @@ impl Signals {
             tokio::select! {
                 _ = self.term.recv() => return,
                 _ = self.interrupt.recv() => return,
-                _ = self.hangup.recv() => reload(),
+                _ = self.hangup.recv() => reload(&self.file, &self.log),
             }
         }
     }
 }
 
-/// SIGHUP: what can be read again without anybody noticing.
-fn reload() {
-    tracing::info!("Told to reload: nothing in this version is read again (certificates will be)");
+/// SIGHUP: what can be read again without anybody noticing. A file with faults changes nothing, and each is told.
+fn reload(file: &Path, log: &Log) {
+    match settings::load(file) {
+        Ok(loaded) => match log.set_filter(&loaded.settings.log) {
+            Ok(()) => {
+                tracing::info!(log = loaded.settings.log, "Reloaded: the log filter; all else holds until a restart")
+            }
+            Err(error) => tracing::error!(%error, "Not reloaded: log"),
+        },
+        Err(faults) => {
+            for fault in faults.0 {
+                tracing::error!("Not reloaded: {fault}");
+            }
+        }
+    }
 }
 
 /// Our sockets share their ports among each other (`SO_REUSEPORT`), and would with another server of ours: so each is

@@ -5,12 +5,15 @@
 
 use std::fmt::Write;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::layer::SubscriberExt;
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
+use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 
 /// Why a text is no log filter.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -73,6 +76,27 @@ fn pieces(text: &str) -> impl Iterator<Item = &str> {
 
 type Swap = Box<dyn Fn(EnvFilter) -> Result<(), FilterError> + Send + Sync>;
 
+/// Connections of the admin port that brought no HTTP.
+static GARBAGE: AtomicU64 = AtomicU64::new(0);
+
+/// Counts what the HTTP library complains about.
+struct Garbage;
+
+impl<S: Subscriber> Layer<S> for Garbage {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let metadata = event.metadata();
+        if metadata.target().starts_with("actix_http") && *metadata.level() == Level::ERROR {
+            GARBAGE.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Appends how many connections of the admin port brought no HTTP.
+pub fn write_garbage(out: &mut String) {
+    let help = "Connections of the admin port that brought no HTTP";
+    metric(out, "parlour_admin_garbage_total", "counter", help, GARBAGE.load(Ordering::Relaxed));
+}
+
 /// The log, and its filter in force.
 pub struct Log {
     text: Mutex<String>,
@@ -88,7 +112,14 @@ impl Log {
         let (layer, handle) = reload::Layer::<_, Registry>::new(parse_filter(filter)?);
         let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
         let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(ansi);
-        tracing_subscriber::registry().with(layer).with(lines).try_init().map_err(|_| FilterError::Taken)?;
+        // What is no HTTP at the admin port is counted, not told: whoever can reach it could fill the disk with it.
+        let lines = lines.with_filter(filter_fn(|metadata| !metadata.target().starts_with("actix_http")));
+        tracing_subscriber::registry()
+            .with(layer)
+            .with(Garbage)
+            .with(lines)
+            .try_init()
+            .map_err(|_| FilterError::Taken)?;
         let swap = move |new| handle.reload(new).map_err(|error| FilterError::Parse(error.to_string()));
         Ok(Arc::new(Self { text: Mutex::new(filter.trim().to_owned()), swap: Box::new(swap) }))
     }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::Path;
 
 use rocksdb::checkpoint::Checkpoint;
-use rocksdb::{DB, Options};
+use rocksdb::{DB, IteratorMode, Options, ReadOptions};
 
 use crate::engine::rocks::{FOLDER, View, disk_fault, read_description};
 use crate::error::StoreError;
@@ -26,6 +26,7 @@ pub(crate) fn take(db: &DB, dir: &Path) -> Result<(), StoreError> {
         std::fs::create_dir_all(parent).map_err(|error| unfit(parent, format!("cannot be made: {error}")))?;
     }
     Checkpoint::new(db).and_then(|checkpoint| checkpoint.create_checkpoint(dir)).map_err(disk_fault)?;
+    keep_private(dir)?;
     // The copy may hold what was not synced yet (durability "os"): it is a backup only when it is on the disk.
     for entry in entries(dir)? {
         sync(&entry)?;
@@ -60,6 +61,7 @@ pub fn restore(from: &Path, data_dir: &Path) -> Result<(), StoreError> {
 
 fn copy(from: &Path, to: &Path) -> Result<(), StoreError> {
     std::fs::create_dir(to).map_err(|error| unfit(to, format!("cannot be made: {error}")))?;
+    keep_private(to)?;
     for entry in entries(from)? {
         let Some(name) = entry.file_name() else { continue };
         let target = to.join(name);
@@ -69,10 +71,25 @@ fn copy(from: &Path, to: &Path) -> Result<(), StoreError> {
     sync(to)
 }
 
-/// Whether this is a store that this program can read.
+/// Nobody but its owner reads a store: it holds what passwords can be guessed from, and letters.
+pub(crate) fn keep_private(dir: &Path) -> Result<(), StoreError> {
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    std::fs::set_permissions(dir, private).map_err(|error| unfit(dir, format!("cannot be kept private: {error}")))
+}
+
+/// Whether this is a store that this program can read, every block of it.
 fn check(store: &Path) -> Result<(), StoreError> {
     let families = Family::ALL.map(Family::name);
     let db = DB::open_cf_for_read_only(&Options::default(), store, families, false).map_err(disk_fault)?;
+    for family in families {
+        let Some(rows) = db.cf_handle(family) else { return Err(unfit(store, format!("has no {family}"))) };
+        let mut reading = ReadOptions::default();
+        reading.set_verify_checksums(true);
+        reading.fill_cache(false);
+        for row in db.iterator_cf_opt(rows, reading, IteratorMode::Start) {
+            row.map_err(|error| unfit(store, format!("is damaged: {error}")))?;
+        }
+    }
     match View(&db).value(Family::Meta, &keys::meta_store())? {
         Some(description) => read_description(store, &description).map(drop),
         None => Err(unfit(store, "does not say what it is: no backup of a store")),

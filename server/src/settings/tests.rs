@@ -197,11 +197,7 @@ fn what_is_right_is_taken() {
 #[test]
 fn what_stays_closed_is_said_and_is_no_fault() {
     let notices = loaded("[history]\nlimit = 5\n[dns]\ncountry = \"44\"\n").unwrap().notices;
-    for words in [
-        "http.listen: 127.0.0.1:8080 stays closed",
-        "history.limit",
-        "dns.country",
-    ] {
+    for words in ["http.listen: 127.0.0.1:8080 stays closed", "history.limit", "dns.country"] {
         assert!(notices.iter().any(|notice| notice.contains(words)), "{words} in {notices:?}");
     }
     let public = loaded("[admin]\nlisten = \"0.0.0.0:9090\"\n").unwrap().notices;

@@ -73,6 +73,7 @@ impl Rocks {
             lock: Mutex::new(Some(lock)),
         };
         home.reopen()?;
+        crate::backup::keep_private(&config.data_dir.join(FOLDER))?;
         let partitions = home.describe()?;
         let (home, metrics) = (Arc::new(home), Arc::new(Metrics::default()));
         let health = Arc::new(Mutex::new(Health::Serving));
