@@ -216,7 +216,6 @@ impl Ingress {
     }
 
     /// A SEND or REPORT goes on to the other leg.
-    #[expect(clippy::too_many_arguments, reason = "the facts of one chunk, spelled out once")]
     fn forward(
         &mut self,
         switch: &Switch,
