@@ -21,11 +21,12 @@ use base::limits::{COMMIT_TIME_MAX, LOADING_WAITERS_MAX, USER_MAILBOX_MAX};
 use base::{Aor, Now};
 use futures_util::future::join3;
 use hashbrown::HashMap;
+use im::deferred::Head;
 use im::registrar::Binding;
-use im::{EntryId, Mailbox};
+use im::{Entry, EntryId, Mailbox};
 use storage::accounts::Account;
 use storage::bindings::StoredBinding;
-use storage::spool::{Letter, Mailbox as Waiting};
+use storage::spool::Mailbox as Waiting;
 use storage::{Ask, StoreError};
 
 use crate::house::House;
@@ -39,6 +40,7 @@ use crate::transactions::Slot;
 use crate::turn;
 
 use plan::Try;
+use registration::Durable;
 
 /// How long a transaction may still bring a late 2xx after its message was stored: 64·T1 (RFC 3261 §17.1.2.2).
 const LATE: Duration = Duration::from_secs(32);
@@ -79,16 +81,20 @@ struct Here {
     /// Nothing: nobody of this name is a subscriber.
     account: Option<Account>,
     /// What the REGISTERs so far have made of the bindings; the store may still be writing the last of it.
-    bindings: Vec<Binding>,
+    bindings: Arc<[Binding]>,
     /// What of it is durable, and published.
-    durable: Vec<Binding>,
+    durable: Durable,
     mailbox: Mailbox,
     /// Whether a contact stands that letters can go to, as the mailbox knows it.
     bound: bool,
     /// New messages queue behind what waits (decisions D1).
     queued: bool,
-    /// Letters in hand, whole, by arrival.
-    letters: HashMap<u64, Letter>,
+    /// Letters that the mailbox holds, whole, by arrival.
+    letters: HashMap<u64, Arc<Entry>>,
+    /// Delivered letters that leave the store by the next commit: one is under way.
+    leaving: Vec<Head>,
+    /// Whether it is.
+    removing: bool,
     /// Letters given up that are not in memory: the store's sweep brings them.
     unread: Vec<u64>,
     /// Messages and letters under way to contacts, by number.
@@ -107,7 +113,7 @@ struct Here {
 struct Late {
     slot: Option<Slot>,
     id: EntryId,
-    kept: Option<im::deferred::Head>,
+    kept: Option<Head>,
     taken: bool,
     until: Instant,
 }
@@ -308,7 +314,7 @@ impl UserActor {
             Offer::Active => self.mailbox_input(im::deferred::Input::UserActive, now, ctx),
             Offer::AccountChanged(heard) => self.reload(heard, ctx),
             Offer::Perhaps { receiver, answer } => self.perhaps(receiver, answer, ctx),
-            Offer::Expired(letter) => self.expired(&letter, now, ctx),
+            Offer::Expired(letter) => self.expired(*letter, now, ctx),
             Offer::Whereabouts { session } => self.whereabouts(session, now),
             #[expect(clippy::panic, reason = "it is what the operator's test asks for")]
             Offer::Panic => panic!("told to fall"),
@@ -464,12 +470,14 @@ impl Here {
         let (letters_max, bytes_max) = (house.config.letters_per_user, house.config.letter_bytes_per_user);
         Self {
             account,
-            bindings: durable.clone(),
-            durable,
+            bindings: durable.clone().into(),
+            durable: Durable::of(durable.into()),
             mailbox: Mailbox::new(im::deferred::Quota { letters_max, bytes_max }, tally),
             bound: false,
             queued: false,
             letters: HashMap::new(),
+            leaving: Vec::new(),
+            removing: false,
             unread: Vec::new(),
             tries: HashMap::new(),
             // Numbers of two actors of one user never meet: answers to what a dead one asked are not taken for others.

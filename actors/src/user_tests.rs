@@ -467,8 +467,8 @@ async fn a_letter_whose_commit_failed_but_lasts_is_handed_out_when_its_repeat_is
     let text = message("lost").text("-l");
     let request = sip::Message::parse(text.into_bytes().into()).unwrap();
     let entry = im::Entry::of(request.view(), &aor("alice"), 1_000, living.house.now()).unwrap();
-    let letter = super::inbox::to_letter(&entry, &aor("bob"));
-    store.keep_letter(&aor("bob"), &letter).await.unwrap();
+    let (bob, id) = (aor("bob"), super::inbox::message_id(entry.id));
+    store.keep_draft(&bob, &super::inbox::draft(&entry, &id, &bob)).await.unwrap();
     assert_eq!(status(&living.ask(ALICE, &message("lost"), "alice").await), 202);
     assert_eq!(store.mailbox(&aor("bob")).await.unwrap().count, 2);
     living.register("bob", BOB).await;

@@ -112,8 +112,14 @@ pub(crate) struct Op {
 
 #[derive(Debug, Clone)]
 pub(crate) enum Change {
-    Put { value: Bytes, expires_unix_s: u64 },
-    Delete,
+    Put {
+        value: Bytes,
+        expires_unix_s: u64,
+    },
+    /// `was_until_s`: the time that the record was put with, where that is known (unix seconds).
+    Delete {
+        was_until_s: Option<u64>,
+    },
 }
 
 impl Batch {
@@ -151,7 +157,13 @@ impl Batch {
 
     /// Removes a record; one that is not there is not missed, unless it was expected.
     pub fn delete(&mut self, family: Family, key: Key, expect: Expect) -> &mut Self {
-        self.push(Op { family, key, stamp_at: None, expect, change: Change::Delete })
+        self.push(Op { family, key, stamp_at: None, expect, change: Change::Delete { was_until_s: None } })
+    }
+
+    /// Removes a record that was put once, with this time, and that nobody misses if it is gone: nothing is read for it.
+    pub fn delete_put_until(&mut self, family: Family, key: Key, was_until_s: u64) -> &mut Self {
+        let change = Change::Delete { was_until_s: Some(was_until_s) };
+        self.push(Op { family, key, stamp_at: None, expect: Expect::Any, change })
     }
 
     /// Whether it changes nothing.
@@ -162,7 +174,7 @@ impl Batch {
     fn push(&mut self, op: Op) -> &mut Self {
         let value = match &op.change {
             Change::Put { value, .. } => value.len(),
-            Change::Delete => 0,
+            Change::Delete { .. } => 0,
         };
         let key = op.key.bytes().len();
         if value > RECORD_BYTES_MAX {

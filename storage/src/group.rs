@@ -200,7 +200,7 @@ impl Ledger {
                     }
                     Some(head)
                 }
-                Change::Delete => {
+                Change::Delete { .. } => {
                     disk.stage_delete(family, &row);
                     None
                 }
@@ -225,7 +225,7 @@ struct Staged {
     row: Vec<u8>,
     expect: Expect,
     change: Change,
-    /// What stands there, where that is known: nothing under a key with a new arrival.
+    /// What stands there, where that is known: nothing under a key with a new arrival. Of what was put once its time is.
     before: Option<Option<Head>>,
 }
 
@@ -237,7 +237,13 @@ impl Staged {
             debug_assert!(at + ARRIVAL_WIDTH <= key.bytes().len());
             key.stamp(at, arrival);
         }
-        Self { family, row: key.on_disk(partition), expect, change, before: stamped.map(|_| None) }
+        let before = match &change {
+            Change::Delete { was_until_s: Some(expires_unix_s) } => {
+                Some(Some(Head { rev: Rev(0), expires_unix_s: *expires_unix_s }))
+            }
+            _ => stamped.map(|_| None),
+        };
+        Self { family, row: key.on_disk(partition), expect, change, before }
     }
 }
 

@@ -47,5 +47,5 @@ pub use families::Family;
 pub use flow::Flow;
 pub use keys::Key;
 pub use metrics::Metrics;
-pub use spool::{Expired, Kept, Letter, Mailbox, MessageId};
+pub use spool::{Draft, Expired, Kept, Letter, Mailbox, MessageId};
 pub use store::Store;

@@ -76,13 +76,57 @@ pub struct Letter {
     pub imdn_id: String,
 }
 
-impl Letter {
+/// A letter as it is to be written, borrowed: see [`Letter`].
+#[derive(Debug, Clone, Copy)]
+#[expect(missing_docs, reason = "the fields are those of a letter")]
+pub struct Draft<'a> {
+    pub id: &'a MessageId,
+    pub sender: &'a str,
+    pub request_uri: &'a str,
+    pub from: &'a str,
+    pub to: &'a str,
+    pub call_id: &'a str,
+    pub cseq: u32,
+    pub date: &'a str,
+    pub expires_unix_s: u64,
+    pub content_type: &'a str,
+    pub extra_lines: &'a str,
+    pub body: &'a [u8],
+    pub wants: u8,
+    pub imdn_id: &'a str,
+}
+
+impl Draft<'_> {
     fn write(&self) -> Bytes {
-        let mut record = Writer::with_capacity(VERSION, 384 + self.body.len());
-        record.text(&self.sender).text(&self.request_uri).text(&self.from).text(&self.to).text(&self.call_id);
-        record.number(u64::from(self.cseq)).text(&self.date).number(self.expires_unix_s).text(&self.content_type);
-        record.text(&self.extra_lines).bytes(&self.body).number(u64::from(self.wants)).text(&self.imdn_id);
+        let texts = [self.sender, self.request_uri, self.from, self.to, self.call_id, self.date, self.content_type];
+        let octets = texts.iter().map(|text| text.len()).sum::<usize>() + self.extra_lines.len() + self.body.len();
+        let mut record = Writer::with_capacity(VERSION, 64 + octets + self.imdn_id.len());
+        record.text(self.sender).text(self.request_uri).text(self.from).text(self.to).text(self.call_id);
+        record.number(u64::from(self.cseq)).text(self.date).number(self.expires_unix_s).text(self.content_type);
+        record.text(self.extra_lines).bytes(self.body).number(u64::from(self.wants)).text(self.imdn_id);
         record.finish()
+    }
+}
+
+impl Letter {
+    /// As it is to be written.
+    pub fn draft(&self) -> Draft<'_> {
+        Draft {
+            id: &self.id,
+            sender: &self.sender,
+            request_uri: &self.request_uri,
+            from: &self.from,
+            to: &self.to,
+            call_id: &self.call_id,
+            cseq: self.cseq,
+            date: &self.date,
+            expires_unix_s: self.expires_unix_s,
+            content_type: &self.content_type,
+            extra_lines: &self.extra_lines,
+            body: &self.body,
+            wants: self.wants,
+            imdn_id: &self.imdn_id,
+        }
     }
 
     /// Arrival and id stand in the key.
@@ -138,10 +182,15 @@ pub struct Expired {
 impl Store {
     /// Stores a letter for a user, unless it was seen: one commit. Its `arrival` is not read but given.
     pub fn keep_letter(&self, aor: &Aor, letter: &Letter) -> Ask<Kept> {
+        self.keep_draft(aor, &letter.draft())
+    }
+
+    /// The same of a letter that is only borrowed.
+    pub fn keep_draft(&self, aor: &Aor, letter: &Draft<'_>) -> Ask<Kept> {
         let mut batch = Batch::new();
         let seen_until_s = self.now_unix_s() + SEEN_EXPIRY_S;
-        batch.put(Family::Seen, keys::seen(aor, &letter.id), seen_record(), Expect::Absent, Some(seen_until_s));
-        let key = keys::spool(aor, 0, &letter.id);
+        batch.put(Family::Seen, keys::seen(aor, letter.id), seen_record(), Expect::Absent, Some(seen_until_s));
+        let key = keys::spool(aor, 0, letter.id);
         batch.put_stamped(Family::Spool, key, keys::spool_arrival_at(aor), letter.write(), Some(letter.expires_unix_s));
         self.commit(self.partition(aor), batch).map(|receipt| match receipt {
             Ok(receipt) => Ok(Kept::New { arrival: receipt.arrival }),
@@ -170,11 +219,12 @@ impl Store {
         })
     }
 
-    /// Removes several letters of a user in one commit.
-    pub fn remove_letters(&self, aor: &Aor, letters: &[(u64, MessageId)]) -> Ask<()> {
+    /// Removes several letters of a user in one commit: arrival, id and the time that each was kept with. Nothing is
+    /// read, and none is missed that is gone.
+    pub fn remove_letters(&self, aor: &Aor, letters: impl IntoIterator<Item = (u64, MessageId, u64)>) -> Ask<()> {
         let mut batch = Batch::new();
-        for (arrival, id) in letters {
-            batch.delete(Family::Spool, keys::spool(aor, *arrival, id), Expect::Any);
+        for (arrival, id, expires_unix_s) in letters {
+            batch.delete_put_until(Family::Spool, keys::spool(aor, arrival, &id), expires_unix_s);
         }
         self.commit(self.partition(aor), batch).map(|receipt| receipt.map(drop))
     }

@@ -221,11 +221,11 @@ fn one_id_is_one_letter_for_each_recipient(place: &Place) {
 fn a_letter_is_removed_once(place: &Place) {
     let alice = aor("alice");
     let (first, second) = (keep(place, "alice", "a"), keep(place, "alice", "b"));
-    let id = MessageId::of(b"a");
+    let (id, until) = (MessageId::of(b"a"), letter("a").expires_unix_s);
     assert_eq!(place.store.remove_letter(&alice, first, &id).wait(), Ok(true));
     assert_eq!(place.store.remove_letter(&alice, first, &id).wait(), Ok(false));
     assert_eq!(ids(&place.store.letters(&alice, 0, 9).wait().unwrap()), ["b"]);
-    place.store.remove_letters(&alice, &[(first, id), (second, MessageId::of(b"b"))]).wait().unwrap();
+    place.store.remove_letters(&alice, [(first, id, until), (second, MessageId::of(b"b"), until)]).wait().unwrap();
     assert_eq!(place.store.mailbox(&alice).wait(), Ok(Mailbox::default()));
     // Nothing of the two is left in the due index either.
     place.at(10_000_000_000);

@@ -1,32 +1,29 @@
 //! A user's letters: stored before their senders hear 202, handed out in order, given up in time, and what their senders
 //! are told about it. The shell around [`im::Mailbox`].
 
+use std::sync::Arc;
+
 use actix::prelude::*;
-use base::limits::LETTERS_IN_HAND_MAX;
 use base::{Aor, Now};
-use bytes::Bytes;
 use im::deferred::{Head, Input, Outcome, Output, Why};
 use im::delivery::{self, Fate, Parties};
 use im::{Entry, EntryId};
 use storage::StoreError;
-use storage::spool::{Kept, Letter, MessageId};
+use storage::spool::{Draft, Kept, Letter, MessageId};
 
-use super::{LATE, Late, UserActor, in_time};
+use super::{Here, LATE, Late, UserActor, in_time};
 use crate::message::Offer;
 use crate::metrics::Count;
 use crate::router;
 use crate::transactions::{Answer, Slot};
 use crate::turn;
 
-/// Whole letters that are kept from being read again: those in hand, on their way and leaving.
-const IN_MEMORY: usize = 4 * LETTERS_IN_HAND_MAX;
-
 impl UserActor {
     /// Keeps a message; its sender hears 202 when it is durable. `tried`: a contact was tried just now. `slot`: the
     /// relayed transaction that may still bring a late 2xx.
     pub(super) fn store(
         &mut self,
-        entry: Entry,
+        entry: Box<Entry>,
         answer: Option<Answer>,
         tried: bool,
         slot: Option<Slot>,
@@ -43,18 +40,17 @@ impl UserActor {
         if tried {
             here.late.push_back(Late { slot, id: entry.id, kept: None, taken: false, until: now.at + LATE });
         }
-        let letter = to_letter(&entry, &aor);
-        let keeping = store.keep_letter(&aor, &letter);
+        let keeping = store.keep_draft(&aor, &draft(&entry, &message_id(entry.id), &aor));
         self.under_way();
         self.drain_mailbox(now, ctx);
         ctx.spawn(in_time(keeping).into_actor(self).map(move |kept, this, ctx| match kept {
-            Ok(kept) => this.kept(kept, entry, letter, answer, ctx),
+            Ok(kept) => this.kept(kept, entry, answer, ctx),
             Err(late) => {
                 let now = this.house.now();
                 if let Some(answer) = answer {
                     turn::fill_later(|turn| answer.overloaded(turn, now));
                 }
-                ctx.spawn(late.into_actor(this).map(|kept, this, ctx| this.kept(kept, entry, letter, None, ctx)));
+                ctx.spawn(late.into_actor(this).map(|kept, this, ctx| this.kept(kept, entry, None, ctx)));
             }
         }));
     }
@@ -106,23 +102,17 @@ impl UserActor {
     fn kept(
         &mut self,
         kept: Result<Kept, StoreError>,
-        entry: Entry,
-        mut letter: Letter,
+        mut entry: Box<Entry>,
         answer: Option<Answer>,
         ctx: &mut Context<Self>,
     ) {
         let now = self.house.now();
         let size = entry.size() as u64;
-        let Some(here) = self.here() else { return };
         // The store may hold what nobody here has heard of: by a commit whose outcome was not known (decisions D22).
         let may_be_there = matches!(kept, Ok(Kept::Repeat) | Err(StoreError::Disk { .. } | StoreError::Closed));
         let input = match kept {
             Ok(Kept::New { arrival }) => {
                 let head = Head { arrival, id: entry.id, size, expires_unix_s: entry.expires_unix_s };
-                letter.arrival = arrival;
-                if here.letters.len() < IN_MEMORY {
-                    here.letters.insert(arrival, letter);
-                }
                 turn::fill_later(|turn| {
                     turn.counts.add(Count::Stored);
                     if let Some(answer) = answer {
@@ -130,6 +120,11 @@ impl UserActor {
                     }
                 });
                 self.tell(&entry, Fate::Stored, now);
+                if let Some(asked) = &mut entry.asked {
+                    asked.wants = delivery::owed(asked.wants, Fate::Stored).1;
+                }
+                // Before the mailbox hears of it, which may offer it at once.
+                self.have(arrival, Arc::from(entry));
                 if self.is_in_vain(head) { Input::KeptInVain(head) } else { Input::Kept(head) }
             }
             // Stored before, by a request whose answer was lost (decisions D3).
@@ -156,7 +151,22 @@ impl UserActor {
         if may_be_there {
             self.mailbox_input(Input::LookAgain, now, ctx);
         }
+        self.drop_letters();
         self.done(ctx);
+    }
+
+    fn have(&mut self, arrival: u64, entry: Arc<Entry>) {
+        if let Some(here) = self.here() {
+            here.letters.insert(arrival, entry);
+        }
+    }
+
+    /// Those that the mailbox does not hold are read again when their turn comes.
+    fn drop_letters(&mut self) {
+        if let Some(here) = self.here() {
+            let Here { letters, mailbox, .. } = here;
+            letters.retain(|arrival, _| mailbox.holds(*arrival));
+        }
     }
 
     /// A stored message's first receiver may have answered while it was being written: then it is not offered.
@@ -179,14 +189,16 @@ impl UserActor {
     }
 
     /// The store's sweep found a letter whose time is over.
-    pub(super) fn expired(&mut self, letter: &Letter, now: Now, ctx: &mut Context<Self>) {
+    pub(super) fn expired(&mut self, letter: Letter, now: Now, ctx: &mut Context<Self>) {
         let Some(here) = self.here() else { return };
-        let (head, arrival) = (head_of(letter), letter.arrival);
+        let arrival = letter.arrival;
+        let entry = Arc::new(to_entry(letter));
+        let head = head_of(arrival, &entry);
         if let Some(at) = here.unread.iter().position(|each| *each == arrival) {
             here.unread.swap_remove(at);
-            return self.remove(head, Some(letter.clone()), ctx);
+            return self.remove(head, entry, ctx);
         }
-        let is_new = here.letters.insert(arrival, letter.clone()).is_none();
+        let is_new = here.letters.insert(arrival, entry).is_none();
         self.mailbox_input(Input::Expired(head), now, ctx);
         // Given up, it has been taken out; else it has left before.
         if is_new && let Some(here) = self.here() {
@@ -211,7 +223,7 @@ impl UserActor {
                     if let Some(here) = self.here() {
                         here.letters.remove(&head.arrival);
                     }
-                    self.remove(head, None, ctx);
+                    self.remove_delivered(head, ctx);
                 }
                 Output::Fail(head, why) => self.fail(head, why, now, ctx),
                 Output::Queued(queued) => {
@@ -232,8 +244,14 @@ impl UserActor {
             let Some(here) = this.here() else { return };
             let input = match letters {
                 Ok(letters) => {
-                    let (heads, more) = (letters.iter().map(head_of).collect(), letters.len() >= limit);
-                    here.letters.extend(letters.into_iter().map(|letter| (letter.arrival, letter)));
+                    let more = letters.len() >= limit;
+                    let mut heads = Vec::with_capacity(letters.len());
+                    for letter in letters {
+                        let arrival = letter.arrival;
+                        let entry = Arc::new(to_entry(letter));
+                        heads.push(head_of(arrival, &entry));
+                        here.letters.insert(arrival, entry);
+                    }
                     Input::Loaded { heads, more }
                 }
                 Err(error) => {
@@ -242,14 +260,15 @@ impl UserActor {
                 }
             };
             this.mailbox_input(input, now, ctx);
+            this.drop_letters();
             this.done(ctx);
         }));
     }
 
     fn offer_letter(&mut self, head: Head, now: Now, ctx: &mut Context<Self>) {
         let Some(here) = self.here() else { return };
-        if let Some(letter) = here.letters.get(&head.arrival) {
-            let entry = to_entry(letter);
+        if let Some(entry) = here.letters.get(&head.arrival) {
+            let entry = entry.clone();
             return self.attempt_letter(head, entry, now, ctx);
         }
         let reading = self.house.store.letters(&self.aor, head.arrival - 1, 1);
@@ -259,8 +278,8 @@ impl UserActor {
             let Some(here) = this.here() else { return };
             let outcome = match letters.map(|mut letters| letters.pop()) {
                 Ok(Some(letter)) if letter.arrival == head.arrival => {
-                    let entry = to_entry(&letter);
-                    here.letters.insert(head.arrival, letter);
+                    let entry = Arc::new(to_entry(letter));
+                    here.letters.insert(head.arrival, entry.clone());
                     this.attempt_letter(head, entry, now, ctx);
                     return this.done(ctx);
                 }
@@ -274,8 +293,43 @@ impl UserActor {
         }));
     }
 
-    /// Out of the store; `lost`: given up, and its sender is told when it is out, if he asked and it was there.
-    fn remove(&mut self, head: Head, lost: Option<Letter>, ctx: &mut Context<Self>) {
+    /// Delivered letters leave the store many at a time: those that were delivered while a commit was under way by the
+    /// next one. Only bookkeeping waits for it, and the next letter does not.
+    fn remove_delivered(&mut self, head: Head, ctx: &mut Context<Self>) {
+        let Some(here) = self.here() else { return };
+        here.leaving.push(head);
+        if !here.removing {
+            self.remove_leaving(ctx);
+        }
+    }
+
+    fn remove_leaving(&mut self, ctx: &mut Context<Self>) {
+        let (store, aor) = (self.house.store.clone(), self.aor.clone());
+        let Some(here) = self.here() else { return };
+        let heads = std::mem::take(&mut here.leaving);
+        here.removing = !heads.is_empty();
+        if heads.is_empty() {
+            return;
+        }
+        let rows = heads.iter().map(|head| (head.arrival, message_id(head.id), head.expires_unix_s));
+        let removing = store.remove_letters(&aor, rows);
+        self.under_way();
+        ctx.spawn(removing.into_actor(self).map(move |removed, this, ctx| {
+            let now = this.house.now();
+            if let Err(error) = &removed {
+                tracing::warn!(%error, "Letters could not be taken out");
+            }
+            this.remove_leaving(ctx);
+            for Head { arrival, .. } in heads {
+                let input = if removed.is_ok() { Input::Removed { arrival } } else { Input::RemoveFailed { arrival } };
+                this.mailbox_input(input, now, ctx);
+            }
+            this.done(ctx);
+        }));
+    }
+
+    /// Given up, and out of the store; its sender is told when it is out, if he asked and it was there.
+    fn remove(&mut self, head: Head, lost: Arc<Entry>, ctx: &mut Context<Self>) {
         let arrival = head.arrival;
         let removing = self.house.store.remove_letter(&self.aor, arrival, &message_id(head.id));
         self.under_way();
@@ -283,16 +337,14 @@ impl UserActor {
             let now = this.house.now();
             let input = match removed {
                 Ok(was_there) => {
-                    if let Some(letter) = lost.filter(|_| was_there) {
-                        this.tell(&to_entry(&letter), Fate::Failed, now);
+                    if was_there {
+                        this.tell(&lost, Fate::Failed, now);
                     }
                     if was_there { Input::Removed { arrival } } else { Input::Absent { arrival } }
                 }
                 Err(error) => {
                     tracing::warn!(%error, "Letter could not be taken out");
-                    if let (Some(letter), Some(here)) = (lost, this.here()) {
-                        here.letters.insert(arrival, letter);
-                    }
+                    this.have(arrival, lost);
                     Input::RemoveFailed { arrival }
                 }
             };
@@ -304,7 +356,7 @@ impl UserActor {
     /// Given up: out of the store, then its sender is told, if he asked.
     fn fail(&mut self, head: Head, why: Why, now: Now, ctx: &mut Context<Self>) {
         let Some(here) = self.here() else { return };
-        let Some(letter) = here.letters.remove(&head.arrival) else {
+        let Some(entry) = here.letters.remove(&head.arrival) else {
             // Not in memory, and the store shows it only to its sweep, which brings it soon.
             if !here.unread.contains(&head.arrival) {
                 here.unread.push(head.arrival);
@@ -313,7 +365,7 @@ impl UserActor {
         };
         tracing::debug!(?why, arrival = head.arrival, "Letter given up");
         turn::fill_later(|turn| turn.counts.add(Count::Failed));
-        self.remove(head, Some(letter), ctx);
+        self.remove(head, entry, ctx);
     }
 
     /// Sends the notice that is owed for a message's fate, if one is (RFC 5438 §8).
@@ -338,7 +390,7 @@ impl UserActor {
     }
 }
 
-fn message_id(id: EntryId) -> MessageId {
+pub(super) fn message_id(id: EntryId) -> MessageId {
     MessageId::of(id.as_bytes())
 }
 
@@ -349,61 +401,55 @@ fn entry_id(id: &MessageId) -> EntryId {
     EntryId::from_bytes(octets)
 }
 
-fn head_of(letter: &Letter) -> Head {
-    Head {
-        arrival: letter.arrival,
-        id: entry_id(&letter.id),
-        size: to_entry(letter).size() as u64,
-        expires_unix_s: letter.expires_unix_s,
-    }
+fn head_of(arrival: u64, entry: &Entry) -> Head {
+    Head { arrival, id: entry.id, size: entry.size() as u64, expires_unix_s: entry.expires_unix_s }
 }
 
 /// A message as it is written down. What its sender still wants to hear is what is left after the notice that it is
 /// stored.
-pub(super) fn to_letter(entry: &Entry, owner: &Aor) -> Letter {
-    let wants =
-        entry.asked.as_ref().map(|asked| delivery::owed(asked.wants, Fate::Stored).1.bits()).unwrap_or_default();
-    Letter {
-        id: message_id(entry.id),
-        arrival: 0,
-        sender: entry.sender.as_str().to_owned(),
-        request_uri: owner.as_str().to_owned(),
-        from: entry.from.clone(),
-        to: entry.to.clone(),
-        call_id: entry.call_id.clone(),
+pub(super) fn draft<'a>(entry: &'a Entry, id: &'a MessageId, owner: &'a Aor) -> Draft<'a> {
+    let asked = entry.asked.as_ref();
+    Draft {
+        id,
+        sender: entry.sender.as_str(),
+        request_uri: owner.as_str(),
+        from: &entry.from,
+        to: &entry.to,
+        call_id: &entry.call_id,
         cseq: entry.cseq,
-        date: entry.date.clone(),
+        date: &entry.date,
         expires_unix_s: entry.expires_unix_s,
-        content_type: entry.content_type.clone(),
-        extra_lines: entry.lines.clone(),
-        body: entry.body.clone(),
-        wants,
-        imdn_id: entry.asked.as_ref().map(|asked| asked.message_id.clone()).unwrap_or_default(),
+        content_type: &entry.content_type,
+        extra_lines: &entry.lines,
+        body: &entry.body,
+        wants: asked.map(|asked| delivery::owed(asked.wants, Fate::Stored).1.bits()).unwrap_or_default(),
+        imdn_id: asked.map(|asked| asked.message_id.as_str()).unwrap_or_default(),
     }
 }
 
-fn to_entry(letter: &Letter) -> Entry {
+fn to_entry(letter: Letter) -> Entry {
     let kind = base::mime::MediaType::parse(letter.content_type.as_bytes());
     let envelope = kind.filter(|kind| kind.is("message/cpim")).and_then(|_| body::Cpim::parse(&letter.body).ok());
     let asked = envelope
         .as_ref()
         .and_then(body::Asked::of)
         .map(|asked| body::Asked { wants: body::Wants::from_bits_truncate(letter.wants), ..asked });
+    let kind = im::Kind::of(kind, &letter.body);
     Entry {
         id: entry_id(&letter.id),
         // Every letter was written by us with a sender that parsed; a damaged one is nobody's.
         sender: Aor::parse(&letter.sender).unwrap_or_else(|_| unknown()),
-        from: letter.from.clone(),
-        to: letter.to.clone(),
-        call_id: letter.call_id.clone(),
+        from: letter.from,
+        to: letter.to,
+        call_id: letter.call_id,
         cseq: letter.cseq,
-        date: letter.date.clone(),
+        date: letter.date,
         expires_unix_s: letter.expires_unix_s,
-        content_type: letter.content_type.clone(),
-        lines: letter.extra_lines.clone(),
-        body: Bytes::clone(&letter.body),
+        content_type: letter.content_type,
+        lines: letter.extra_lines,
+        body: letter.body,
         asked,
-        kind: im::Kind::of(kind, &letter.body),
+        kind,
     }
 }
 

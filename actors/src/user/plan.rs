@@ -1,5 +1,7 @@
 //! Messages and letters on their way to a user's contacts: each a try, around a [`Delivery`].
 
+use std::sync::Arc;
+
 use actix::prelude::*;
 use base::{Aor, Now};
 use im::deferred::{Head, Outcome};
@@ -32,7 +34,7 @@ enum What {
     /// A message of the house.
     Notice(Box<Entry>),
     /// A letter.
-    Letter { head: Head, entry: Box<Entry> },
+    Letter { head: Head, entry: Arc<Entry> },
     /// Decided: the sender knows, or the mailbox has it. This is what it was.
     Done(EntryId, Option<Head>),
 }
@@ -59,7 +61,7 @@ impl UserActor {
             }
         };
         if here.queued && entry.kind.may_wait() {
-            return self.store(*entry, Some(answer), false, None, now, ctx);
+            return self.store(entry, Some(answer), false, None, now, ctx);
         }
         self.attempt(What::Page { entry, answer }, now, ctx);
     }
@@ -71,7 +73,7 @@ impl UserActor {
             return;
         }
         if here.queued {
-            return self.store(entry, None, false, None, now, ctx);
+            return self.store(Box::new(entry), None, false, None, now, ctx);
         }
         self.attempt(What::Notice(Box::new(entry)), now, ctx);
     }
@@ -91,7 +93,7 @@ impl UserActor {
             return self.attempt(What::Page { entry: Box::new(entry), answer }, now, ctx);
         }
         let slot = answer.slot();
-        self.store(entry, Some(answer), true, Some(slot), now, ctx);
+        self.store(Box::new(entry), Some(answer), true, Some(slot), now, ctx);
     }
 
     pub(super) fn took_after_all(&mut self, slot: Slot, now: Now, ctx: &mut Context<Self>) {
@@ -102,8 +104,8 @@ impl UserActor {
     }
 
     /// Offers a letter to all contacts.
-    pub(super) fn attempt_letter(&mut self, head: Head, entry: Entry, now: Now, ctx: &mut Context<Self>) {
-        self.attempt(What::Letter { head, entry: Box::new(entry) }, now, ctx);
+    pub(super) fn attempt_letter(&mut self, head: Head, entry: Arc<Entry>, now: Now, ctx: &mut Context<Self>) {
+        self.attempt(What::Letter { head, entry }, now, ctx);
     }
 
     fn attempt(&mut self, what: What, now: Now, ctx: &mut Context<Self>) {
@@ -112,7 +114,7 @@ impl UserActor {
         if here.tries.len() >= TRIES {
             match what {
                 What::Page { answer, .. } => return turn::fill_later(|turn| answer.overloaded(turn, now)),
-                What::Notice(entry) => return self.store(*entry, None, false, None, now, ctx),
+                What::Notice(entry) => return self.store(entry, None, false, None, now, ctx),
                 // One at a time, and the mailbox waits for it.
                 What::Letter { .. } | What::Done(..) => {}
             }
@@ -231,8 +233,8 @@ impl UserActor {
         let Some((what, each)) = self.decided(number) else { return };
         let tried = !each.contacts.is_empty();
         match what {
-            What::Page { entry, answer } => self.store(*entry, Some(answer), tried, None, now, ctx),
-            What::Notice(entry) => self.store(*entry, None, tried, None, now, ctx),
+            What::Page { entry, answer } => self.store(entry, Some(answer), tried, None, now, ctx),
+            What::Notice(entry) => self.store(entry, None, tried, None, now, ctx),
             What::Letter { head, .. } => {
                 let input = im::deferred::Input::Outcome { arrival: head.arrival, outcome: Outcome::Away };
                 self.mailbox_input(input, now, ctx);
@@ -253,14 +255,16 @@ impl UserActor {
 impl What {
     fn id(&self) -> EntryId {
         match self {
-            Self::Page { entry, .. } | Self::Notice(entry) | Self::Letter { entry, .. } => entry.id,
+            Self::Page { entry, .. } | Self::Notice(entry) => entry.id,
+            Self::Letter { entry, .. } => entry.id,
             Self::Done(id, _) => *id,
         }
     }
 
     fn is_stale(&self, now: Now) -> bool {
         match self {
-            Self::Page { entry, .. } | Self::Notice(entry) | Self::Letter { entry, .. } => entry.is_stale(now),
+            Self::Page { entry, .. } | Self::Notice(entry) => entry.is_stale(now),
+            Self::Letter { entry, .. } => entry.is_stale(now),
             Self::Done(..) => false,
         }
     }
@@ -272,7 +276,8 @@ impl What {
                     router::Onward { to: hop, contact: contact.uri.as_bytes(), branch, add: contact.routes.as_bytes() };
                 router::forward(house, out, answer.request(), answer.caller(), &how);
             }
-            Self::Notice(entry) | Self::Letter { entry, .. } => write_entry(house, out, entry, contact, hop, branch),
+            Self::Notice(entry) => write_entry(house, out, entry, contact, hop, branch),
+            Self::Letter { entry, .. } => write_entry(house, out, entry, contact, hop, branch),
             Self::Done(..) => {}
         }
     }

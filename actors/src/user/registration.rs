@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use actix::prelude::*;
 use base::Now;
-use im::registrar::{self, Binding, RegisterRequest, Rules, Transport, Way};
+use im::registrar::{self, Binding, RegisterRequest, Rules, Support, Transport, Way};
 use sip::Name;
 use sip::digest::Ha1;
+use smallvec::SmallVec;
 use storage::StoreError;
 use storage::bindings::StoredBinding;
 
@@ -22,7 +23,7 @@ use crate::turn;
 /// What a REGISTER makes of the bindings, while it is being written.
 struct Made {
     number: u64,
-    bindings: Vec<Binding>,
+    bindings: Arc<[Binding]>,
     bound: bool,
 }
 
@@ -58,9 +59,9 @@ impl UserActor {
             let lines = lines_of(&here.durable, &answer, now);
             return turn::fill_later(|turn| answer.send(turn, now, 200, lines.as_bytes()));
         }
-        here.bindings = registered.bindings.clone();
+        here.bindings = registered.bindings.into();
         here.registers.0 += 1;
-        let made = Made { number: here.registers.0, bindings: registered.bindings, bound: registered.bound };
+        let made = Made { number: here.registers.0, bindings: here.bindings.clone(), bound: registered.bound };
         let stored: Vec<StoredBinding> = made.bindings.iter().map(to_stored).collect();
         let writing = self.house.store.put_bindings(&self.aor, &stored);
         self.under_way();
@@ -87,7 +88,7 @@ impl UserActor {
             tracing::warn!(%error, "Bindings could not be written");
             // What is not durable was never promised; a later REGISTER under way has its own say.
             if here.bindings == made.bindings {
-                here.bindings.clone_from(&here.durable);
+                here.bindings = here.durable.bindings.clone();
             }
             if let Some(answer) = answer {
                 turn::fill_later(|turn| answer.overloaded(turn, now));
@@ -98,7 +99,7 @@ impl UserActor {
         // Two commits may be heard of in another order than they were made in.
         if made.number > here.registers.1 {
             here.registers.1 = made.number;
-            here.durable = made.bindings;
+            here.durable = Durable::of(made.bindings);
         }
         // The answer leaves before the first letter, and both after everybody can see the binding.
         turn::fill_later(|turn| {
@@ -127,8 +128,11 @@ impl UserActor {
         } else if !stands && here.bound {
             here.bound = false;
             // What was found over is over for good, also when the clock is set back.
-            here.durable.retain(|binding| !binding.is_over(now));
-            here.bindings.retain(|binding| !binding.is_over(now));
+            let standing = |bindings: &[Binding]| -> Arc<[Binding]> {
+                bindings.iter().filter(|binding| !binding.is_over(now)).cloned().collect()
+            };
+            here.durable = Durable::of(standing(&here.durable));
+            here.bindings = standing(&here.bindings);
             self.mailbox_input(im::deferred::Input::Unbound, now, ctx);
         }
     }
@@ -171,9 +175,32 @@ impl UserActor {
 impl Here {
     /// The durable bindings that take instant messages and whose time is not over.
     pub(super) fn im_bindings(&self, now: Now) -> Vec<&Binding> {
-        let standing: Vec<&Binding> = self.durable.iter().filter(|binding| !binding.is_over(now)).collect();
-        let wanted = registrar::im_contacts(standing.iter().map(|binding| binding.params.as_str()));
-        wanted.into_iter().map(|at| standing[at]).collect()
+        let Durable { bindings, support } = &self.durable;
+        let standing = || bindings.iter().zip(support).filter(|(binding, _)| !binding.is_over(now));
+        let support: SmallVec<[Support; 4]> = standing().map(|(_, support)| *support).collect();
+        let standing: SmallVec<[&Binding; 4]> = standing().map(|(binding, _)| binding).collect();
+        registrar::best(&support).map(|at| standing[at]).collect()
+    }
+}
+
+/// Bindings that are durable, with what is asked of them again and again.
+pub(super) struct Durable {
+    bindings: Arc<[Binding]>,
+    /// Whether page messages go there, binding by binding.
+    support: Box<[Support]>,
+}
+
+impl Durable {
+    pub(super) fn of(bindings: Arc<[Binding]>) -> Self {
+        Self { support: bindings.iter().map(|binding| Support::of(&binding.params)).collect(), bindings }
+    }
+}
+
+impl std::ops::Deref for Durable {
+    type Target = [Binding];
+
+    fn deref(&self) -> &[Binding] {
+        &self.bindings
     }
 }
 

@@ -374,6 +374,11 @@ impl Mailbox {
         self.pending.bytes = self.pending.bytes.saturating_sub(size);
     }
 
+    /// Whether this letter is in hand, offered, or leaving: whoever keeps it whole need not keep others.
+    pub fn holds(&self, arrival: u64) -> bool {
+        self.is_known(arrival)
+    }
+
     fn is_known(&self, arrival: u64) -> bool {
         let offered = self.offered.is_some_and(|head| head.arrival == arrival);
         offered || self.hand.contains_key(&arrival) || self.leaving.contains_key(&arrival)

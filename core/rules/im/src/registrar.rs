@@ -243,7 +243,7 @@ pub fn register(
         Contacts::List(contacts) if contacts.is_empty() => {
             Ok(Registered { bindings: standing, changed: false, bound: false })
         }
-        Contacts::List(contacts) => bind(standing, contacts, request, rules, now),
+        Contacts::List(contacts) => bind(current, standing, contacts, request, rules, now),
     }
 }
 
@@ -258,13 +258,13 @@ fn unbind_all(standing: &[Binding], request: &RegisterRequest) -> Result<Registe
 
 /// Step 7, contact by contact; the first fault leaves everything as it was.
 fn bind(
+    current: &[Binding],
     mut bindings: Vec<Binding>,
     contacts: &[Contact],
     request: &RegisterRequest,
     rules: &Rules,
     now: Now,
 ) -> Result<Registered, Refusal> {
-    let before = bindings.clone();
     // Bindings that this request has made or renewed: it may name one of them again.
     let mut own: Vec<String> = Vec::new();
     for contact in contacts {
@@ -299,7 +299,8 @@ fn bind(
         return Err(Refusal::new(403, "Too Many Contacts"));
     }
     let bound = bindings.iter().any(|binding| own.contains(&binding.contact));
-    Ok(Registered { changed: bindings != before, bindings, bound })
+    let before = current.iter().filter(|binding| !binding.is_over(now));
+    Ok(Registered { changed: !bindings.iter().eq(before), bindings, bound })
 }
 
 /// The contact's own time, else the request's, else the default; shortened, never lengthened.
@@ -372,17 +373,18 @@ fn is_messaging_service(identifier: &[u8]) -> bool {
 /// Which of these contacts instant messages go to, as positions: those that show the tag; where none does, those that
 /// may take MESSAGE (O4.5).
 pub fn im_contacts<'a>(params: impl IntoIterator<Item = &'a str>) -> Vec<usize> {
-    best(params.into_iter().map(Support::of).collect())
+    best(&params.into_iter().map(Support::of).collect::<Vec<_>>()).collect()
+}
+
+/// The same of contacts of which it is known what they say.
+pub fn best(support: &[Support]) -> impl Iterator<Item = usize> {
+    let wanted = if support.contains(&Support::Shown) { Support::Shown } else { Support::Plain };
+    (0..support.len()).filter(move |at| support[*at] == wanted)
 }
 
 /// The same for sessions: those that show the tag; where none does, those that may take INVITE (O4.5).
 pub fn session_contacts<'a>(params: impl IntoIterator<Item = &'a str>) -> Vec<usize> {
-    best(params.into_iter().map(|params| Support::of_method(params, b"INVITE")).collect())
-}
-
-fn best(support: Vec<Support>) -> Vec<usize> {
-    let wanted = if support.contains(&Support::Shown) { Support::Shown } else { Support::Plain };
-    (0..support.len()).filter(|at| support[*at] == wanted).collect()
+    best(&params.into_iter().map(|params| Support::of_method(params, b"INVITE")).collect::<Vec<_>>()).collect()
 }
 
 #[cfg(test)]
