@@ -32,6 +32,25 @@ pub fn answer() -> Vec<u8> {
     .into_bytes()
 }
 
+/// A SEND with 300 octets of text.
+pub fn send() -> Vec<u8> {
+    let body = "x".repeat(300);
+    format!(
+        "MSRP a786hjs2 SEND\r\nTo-Path: msrp://192.0.2.1:2855/0123456789abcdef0123456789abcdef;tcp\r\n\
+         From-Path: msrp://192.0.2.7:7000/a1b2c3;tcp\r\nMessage-ID: 87652491\r\nByte-Range: 1-300/300\r\n\
+         Content-Type: text/plain\r\n\r\n{body}\r\n-------a786hjs2$\r\n"
+    )
+    .into_bytes()
+}
+
+/// An offer of one MSRP line, as clients make it.
+pub fn offer() -> Vec<u8> {
+    b"v=0\r\no=alice 2890844526 2890844527 IN IP4 192.0.2.7\r\ns=-\r\nc=IN IP4 192.0.2.7\r\nt=0 0\r\n\
+      m=message 7394 TCP/MSRP *\r\na=accept-types:message/cpim text/plain\r\na=accept-wrapped-types:*\r\n\
+      a=max-size:5242880\r\na=setup:actpass\r\na=path:msrp://192.0.2.7:7394/2s93i9ek2a;tcp\r\n"
+        .to_vec()
+}
+
 fn with(credentials: &str, bytes: usize) -> Vec<u8> {
     let body = "a text of which only the length matters ".repeat(7)[..270].to_owned();
     let head = |agent: &str| {

@@ -77,7 +77,7 @@ pub fn sim(arguments: &[String]) -> Done {
 
 /// One fuzz target. What it finds goes to the cache; what is worth keeping is copied to `fuzz/corpus` by hand.
 pub fn fuzz(arguments: &[String]) -> Done {
-    let cache = Cache::find()?;
+    let cache = ready()?;
     let (target, rest) = arguments.split_first().ok_or("which target? they are the files of fuzz/fuzz_targets")?;
     if !shell::works("cargo", &["+nightly", "fuzz", "--version"]) {
         return Err(
@@ -90,7 +90,8 @@ pub fn fuzz(arguments: &[String]) -> Done {
     let mut cargo = Command::new("cargo");
     cargo.current_dir(&cache.root).args(["+nightly", "fuzz", "run", target]).args([found, known]);
     cargo.arg("core/proto/sip/tests/rfc4475");
-    cargo.env("CARGO_TARGET_DIR", cache.folder.join("fuzz-target")).arg("--").args(rest);
+    // The switch's target links RocksDB with everything else in `actors`.
+    cargo.envs(cache.exports()).env("CARGO_TARGET_DIR", cache.folder.join("fuzz-target")).arg("--").args(rest);
     shell::run(&mut cargo)
 }
 
