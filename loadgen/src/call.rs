@@ -171,6 +171,11 @@ impl Call {
         .into_bytes()
     }
 
+    /// Where requests within the dialog go: the Contact of the answer.
+    pub fn target(&self) -> &str {
+        &self.target
+    }
+
     /// The INVITE of call `at`.
     pub fn invite(&self, out: &mut Vec<u8>, at: u32, asking: &Asking<'_>, ip: &str) {
         let body = self.description(at, Side::Caller, asking.wording, ip);

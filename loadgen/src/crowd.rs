@@ -291,14 +291,14 @@ impl Desk {
                 (link, 1 + u32::from(answered), number)
             }
             Errand::Invite { from, call } | Errand::Bye { from, call } => {
-                let Some(to) = self.calls.get(call).map(|call| call.to) else { return };
-                let (method, first) = match errand {
-                    Errand::Invite { .. } => (&b"INVITE"[..], 1),
-                    _ => (&b"BYE"[..], 1 + u32::from(ANSWERS) + 1),
+                let Some(call) = self.calls.get(call) else { return };
+                // RFC 7616 §3.4: what is signed is the Request-URI.
+                let (method, first, uri) = match errand {
+                    Errand::Invite { .. } => (&b"INVITE"[..], 1, self.users[call.to as usize].aor.as_str().to_owned()),
+                    _ => (&b"BYE"[..], 1 + u32::from(ANSWERS) + 1, call.target().to_owned()),
                 };
-                let uri = self.users[to as usize].aor.clone();
-                self.users[from as usize].credentials(method, uri.as_str(), &mut self.credentials);
-                (self.callers[from as usize % self.callers.len()], first + u32::from(answered), u64::from(call))
+                self.users[from as usize].credentials(method, &uri, &mut self.credentials);
+                (self.callers[from as usize % self.callers.len()], first + u32::from(answered), 0)
             }
         };
         let (wording, users, credentials) = (&self.wording, &self.users, &self.credentials);
