@@ -526,3 +526,22 @@ async fn an_address_that_another_server_holds_is_said_and_shards_share_a_free_po
     drop(first);
     assert!(Doors::bind(&net::Config { udp: vec![udp], tcp: vec![tcp], ..net::Config::default() }, 2).is_ok());
 }
+
+#[actix::test]
+async fn a_burst_above_what_one_turn_reads_is_read_to_its_end() {
+    let server = Server::start().await;
+    let mut phone = server.udp().await;
+    // All of it lies in the socket before the listener, on this very thread, looks: more than four full batches.
+    for count in [1u64, 64, 256, 300] {
+        let before = server.count(Count::Requests);
+        let burst: Vec<String> =
+            (0..count).map(|_| phone.request("OPTIONS", "sip:example.com", "alice", "alice", "", "")).collect();
+        let Way::Udp(socket) = &phone.way else { unreachable!() };
+        socket.writable().await.unwrap();
+        for text in &burst {
+            assert!(socket.try_send(text.as_bytes()).is_ok());
+        }
+        server.until("all are read", |server| server.count(Count::Requests) - before == count).await;
+    }
+    assert_eq!((server.count(Count::Challenged), server.count(Count::Panics)), (621, 0));
+}
