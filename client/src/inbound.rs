@@ -34,7 +34,7 @@ pub enum Event {
         active: bool,
     },
     /// Somebody invites us to a session.
-    Invited(IncomingCall),
+    Invited(Box<IncomingCall>),
     /// The binding stands again after it was lost.
     Registered(Binding),
     /// The binding could not be refreshed; trying goes on until [`crate::Client::close`].
@@ -279,7 +279,7 @@ impl Answerer for Responder {
         let Some(call) = IncomingCall::new(copy, offer, tag, invitation, self.calls.clone()) else {
             return self.write(request, out, 480, "", b"");
         };
-        match self.events.try_send(Event::Invited(call)) {
+        match self.events.try_send(Event::Invited(Box::new(call))) {
             // The person takes time; the caller's transaction need not be repeated meanwhile.
             Ok(()) => self.write(request, out, 100, "", b""),
             Err(_) => self.write(request, out, 480, "Nobody Reads", b""),

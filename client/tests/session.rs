@@ -248,15 +248,17 @@ async fn what_does_not_belong_here_is_refused_and_what_is_refused_is_told() {
 #[tokio::test]
 async fn a_large_message_goes_in_chunks_and_a_small_one_does_not_wait_for_it() {
     let (_peer, session, mut msrp) = talking(SessionOptions { reports: false, ..SessionOptions::default() }).await;
-    let body = Bytes::from(vec![b'x'; 3_000_000]);
+    let body = Bytes::from(vec![b'x'; 6_000_000]);
     let large = session.send("text/plain", body);
     let small = async {
         tokio::time::sleep(Duration::from_millis(20)).await;
         session.send_text("small").await
     };
     let hear = async {
+        // Longer than the small one takes to be asked for; without answers no more than 64 chunks come until then.
+        tokio::time::sleep(Duration::from_millis(100)).await;
         let (mut octets, mut small_at, mut frames) = (0, None, 0);
-        while octets < 3_000_000 || small_at.is_none() {
+        while octets < 6_000_000 || small_at.is_none() {
             let frame = msrp.frame().await;
             let body = frame.split_once("\r\n\r\n").unwrap().1.rsplit_once("\r\n-------").unwrap().0;
             if body == "small" {
@@ -270,7 +272,7 @@ async fn a_large_message_goes_in_chunks_and_a_small_one_does_not_wait_for_it() {
         (octets, small_at.unwrap(), frames)
     };
     let (large, small, (octets, small_at, frames)) = tokio::join!(large, small, hear);
-    assert_eq!((large, small, octets), (Delivery::Taken, Delivery::Taken, 3_000_000));
+    assert_eq!((large, small, octets), (Delivery::Taken, Delivery::Taken, 6_000_000));
     assert!(small_at + 1 < frames, "the small one came {small_at}th of {frames}");
 }
 
@@ -298,7 +300,7 @@ async fn called() -> (Peer, Client, Inbox) {
 
 async fn invitation(inbox: &mut Inbox) -> IncomingCall {
     match timeout(SOON, inbox.recv()).await.unwrap() {
-        Some(Event::Invited(call)) => call,
+        Some(Event::Invited(call)) => *call,
         other => panic!("{other:?}"),
     }
 }

@@ -147,10 +147,11 @@ async fn hold(
                     left = Left::Program;
                     hangs_up |= manner.ends_with_input;
                 }
-                Some(line) => match follow(desk, session, line, &mut sending, tally) {
-                    Some(how) => (reads, hangs_up, left) = (false, true, how),
-                    None => {}
-                },
+                Some(line) => {
+                    if let Some(how) = follow(desk, session, line, &mut sending, tally) {
+                        (reads, hangs_up, left) = (false, true, how);
+                    }
+                }
             },
             message = session.recv() => match message {
                 Some(message) => show(desk, session.peer(), &message, manner.save, &mut saved).await,

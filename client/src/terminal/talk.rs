@@ -105,7 +105,7 @@ impl Talk {
             }
             call.ring().await;
             desk.screen.say("/accept takes it, /refuse refuses it");
-            self.call = Some(call);
+            self.call = Some(*call);
         }
     }
 

@@ -71,7 +71,7 @@ async fn invitation(inbox: &mut Inbox, from: &Aor) -> Result<IncomingCall, Failu
         if let Event::Invited(call) = event {
             call.ring().await;
             return if call.from() == from.as_str() {
-                Ok(call)
+                Ok(*call)
             } else {
                 Err(Failure::new(format!("the invitation is from {}, not from {from}", call.from())))
             };

@@ -94,6 +94,29 @@ fn the_program_holds_a_session_with_itself() {
     assert_eq!(std::fs::read(&files[0]).unwrap(), vec![7; 300_000]);
 }
 
+#[test]
+fn an_invitation_is_taken_in_the_middle_of_a_talk() {
+    let node = house();
+    let mut bob = program(&node, "bob");
+    let mut bob = support::programs::Talk::start(&mut bob);
+    bob.wait_for("registered", SOON);
+    let mut alice = program(&node, "alice");
+    let mut alice = support::programs::Talk::start(alice.args(["chat", "bob"]));
+    bob.wait_for("\"invited\"", SOON);
+    bob.say("/accept");
+    bob.wait_for("session_started", SOON);
+    bob.say("I am here");
+    alice.wait_for("I am here", SOON);
+    alice.say("/bye");
+    bob.wait_for("\"by_peer\"", SOON);
+    alice.wait_for("unregistered", SOON);
+    // The talk goes on.
+    bob.say("/accept");
+    bob.wait_for("nobody invites you", SOON);
+    bob.say("/quit");
+    bob.wait_for("unregistered", SOON);
+}
+
 fn house() -> Node {
     let node = Node::start(&[]);
     for user in ["alice", "bob", "carol"] {
