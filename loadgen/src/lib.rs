@@ -3,6 +3,7 @@
 //! ```text
 //! plan ──> scenario ──errands──> crowd ──texts──> wire ══ sockets ══> the server under test
 //!              │ <────events──────┘ <──messages──┘
+//!              ├──> talk     sessions: both ends of each, over MSRP
 //!              ├──> ledger   who was promised what, and what came
 //!              └──> watch    what it cost (/proc), how long it took ──> report
 //! ```

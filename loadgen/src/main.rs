@@ -133,6 +133,10 @@ mod tests {
             "run --scenario register --server 127.0.0.1:5060 --auth=false --reuse --in-flight 8 --core 1",
             "users --count 10",
             "relay --udp --listen 127.0.0.1:5070 --to 127.0.0.1:5080",
+            "run --scenario session --pairs 64 --in-flight 1 --body-bytes 1..1048576 --chunk-bytes 65536 --failure-report no",
+            "run --scenario session --route direct --receivers-at 127.0.0.1:5080 --one-way",
+            "run --plan config/load/session-idle.toml --pairs 100 --pass idle_busy_percent_max=1",
+            "compare --jobs msrp-300-4x16,msrp-300-64x1,msrp-64k-2k,msrp-1m-64k --targets relay,kamailio,parlour",
             "compare --jobs pager-udp,register --targets relay,parlour --rounds 2",
         ] {
             let words = std::iter::once("parlour-load").chain(line.split(' '));
