@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -17,6 +17,7 @@ use serde::Serialize;
 
 use crate::measure;
 use crate::plan::{FailureReport, Identity, Kind, Load, Plan, Route};
+use crate::ports::{free_port, is_open};
 use crate::report::{Report, median};
 use crate::scenario;
 use crate::sizes::Sizes;
@@ -633,35 +634,10 @@ impl Drop for Server {
     }
 }
 
-/// Whether somebody listens on a port: without speaking to him.
-fn is_open(port: u16, transport: Transport) -> io::Result<bool> {
-    let (table, listens) = match transport {
-        Transport::Udp => ("/proc/net/udp", "07"),
-        Transport::Tcp => ("/proc/net/tcp", "0A"),
-    };
-    let suffix = format!(":{port:04X}");
-    let text = std::fs::read_to_string(table)?;
-    Ok(text.lines().skip(1).any(|line| {
-        let mut cells = line.split_whitespace().skip(1);
-        cells.next().is_some_and(|local| local.ends_with(&suffix)) && cells.nth(1) == Some(listens)
-    }))
-}
-
-/// A port that is free for both transports.
-fn free_port() -> io::Result<u16> {
-    for _ in 0..100 {
-        let probe = UdpSocket::bind("127.0.0.1:0")?;
-        let port = probe.local_addr()?.port();
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return Ok(port);
-        }
-    }
-    Err(io::ErrorKind::AddrInUse.into())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::{TcpListener, UdpSocket};
 
     fn figure(cpu_us: f64) -> Figure {
         Figure {

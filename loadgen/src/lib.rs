@@ -21,6 +21,7 @@ pub mod measure;
 pub mod mmsg;
 pub mod pace;
 pub mod plan;
+pub mod ports;
 pub mod relay;
 pub mod report;
 pub mod scenario;
