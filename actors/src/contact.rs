@@ -57,9 +57,15 @@ pub fn hop_of(binding: &Binding) -> Hop {
     let way = &binding.way;
     match way.connection.and_then(|number| u32::try_from(number).ok()) {
         Some(number) if way.transport.is_stream() => Hop::stream(ConnId(number), way.source),
-        _ if way.transport.is_stream() => Hop::stream(ConnId(0), address_of(binding)),
+        // A contact that asks for a stream gets one, whatever its REGISTER came by (RFC 3261 §19.1.1).
+        _ if way.transport.is_stream() || wants_stream(&binding.contact) => Hop::stream(ConnId(0), address_of(binding)),
         _ => Hop::udp(way.listener, address_of(binding)),
     }
+}
+
+fn wants_stream(uri: &str) -> bool {
+    let uri = sip::Uri::parse(uri.as_bytes()).ok();
+    uri.and_then(|uri| uri.transport()).is_some_and(|name| !name.eq_ignore_ascii_case(b"udp"))
 }
 
 /// The address that a contact is called at.
@@ -71,13 +77,12 @@ pub fn address_of(binding: &Binding) -> SocketAddr {
 /// Where a request within a dialog goes whose next hop is `uri` (RFC 3261 §12.2.1.1), and whose peer was heard from
 /// `learned`: back by that connection while it leads there, else to the address that the URI names.
 pub fn way_within(house: &House, uri: &str, learned: Hop) -> Option<Hop> {
-    let uri = sip::Uri::parse(uri.as_bytes()).ok();
-    let address = reachable(uri.and_then(|uri| uri.addr()), learned.peer());
+    let named = sip::Uri::parse(uri.as_bytes()).ok().and_then(|uri| uri.addr());
+    let address = reachable(named, learned.peer());
     let is_there = address.ip().to_canonical() == learned.peer().ip().to_canonical();
-    let asks_for_stream = uri.and_then(|uri| uri.transport()).is_some_and(|name| !name.eq_ignore_ascii_case(b"udp"));
     match learned.conn() {
         Some(conn) if is_there && house.flows.get(conn).is_some() => Some(learned),
-        None if !asks_for_stream => Some(Hop::udp(learned.listener(), address)),
+        None if !wants_stream(uri) => Some(Hop::udp(learned.listener(), address)),
         _ => house.dial(address),
     }
 }

@@ -142,7 +142,8 @@ impl Metrics {
     /// Prometheus text.
     pub fn write(&self, out: &mut String) {
         for ((name, help), sum) in NAMES.iter().zip(&self.sums) {
-            let _ = writeln!(out, "# HELP {name} {help}.\n# TYPE {name} counter\n{name} {}", sum.load(Ordering::Relaxed));
+            let _ =
+                writeln!(out, "# HELP {name} {help}.\n# TYPE {name} counter\n{name} {}", sum.load(Ordering::Relaxed));
         }
     }
 }

@@ -48,7 +48,14 @@ pub async fn serve(stream: TcpStream, house: Arc<House>, gate: Arc<Gate>, pass: 
 }
 
 /// Opens a connection for a leg and serves it, until it ends.
-pub async fn open(opened: Opened, outbox: Arc<Outbox>, time: Duration, house: Arc<House>, gate: Arc<Gate>, config: Arc<Config>) {
+pub async fn open(
+    opened: Opened,
+    outbox: Arc<Outbox>,
+    time: Duration,
+    house: Arc<House>,
+    gate: Arc<Gate>,
+    config: Arc<Config>,
+) {
     let peer: SocketAddr = opened.peer;
     let connecting = async {
         let pass = gate.enter(peer.ip())?;
@@ -228,4 +235,3 @@ fn rearm(timer: &mut Pin<&mut Sleep>, deadline: Instant) {
         timer.as_mut().reset(deadline);
     }
 }
-

@@ -10,6 +10,7 @@
 pub mod accounts;
 pub mod admin;
 pub mod commands;
+pub mod files;
 pub mod import;
 pub mod living;
 pub mod say;

@@ -18,6 +18,7 @@ use net::{Dialer, Doors, Gate, NetError};
 use serde_json::{Value, json};
 use storage::Store;
 
+use crate::files;
 use crate::settings::{Settings, TrustedPeer};
 use crate::telemetry::{head, metric, sample};
 
@@ -184,7 +185,7 @@ fn doors_config(settings: &Settings) -> net::Config {
         udp: settings.sip.udp.clone(),
         tcp: settings.sip.tcp.clone(),
         msrp: settings.msrp.tcp.clone(),
-        connections: settings.limits.connections,
+        connections: files::room_for(settings.limits.connections, files::may_open()),
         connections_per_source: settings.limits.connections_per_source,
         head_time: settings.limits.head_time,
         silent_time: settings.limits.silent_connection,

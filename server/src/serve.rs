@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 use crate::accounts::Rules;
 use crate::admin::{self, Admin, Caretaker, Token, Work};
 use crate::commands::Failure;
+use crate::files;
 use crate::living::{Living, View};
 use crate::settings::{self, Loaded, Settings};
 use crate::store_metrics;
@@ -35,6 +36,16 @@ pub fn run(file: &Path, loaded: Loaded) -> Result<(), Failure> {
     let log = Log::start(&settings.log)?;
     for notice in notices {
         tracing::info!("{notice}");
+    }
+    let (files, wanted) = (files::raise(), settings.limits.connections);
+    let room = files::room_for(wanted, files);
+    if room < wanted {
+        tracing::warn!(
+            files,
+            wanted,
+            room,
+            "limits.connections is cut to what this process may open: raise `ulimit -n`"
+        );
     }
     let token = Token::read_or_make(&settings.token_file())?;
     probe(&settings)?;
@@ -94,6 +105,7 @@ async fn live(settings: &Settings, house: &Keeper, signals: &mut Signals) -> Res
         version = crate::version::VERSION,
         commit = crate::version::COMMIT,
         domains = ?settings.domains,
+        msrp = ?settings.msrp.tcp,
         udp = ?settings.sip.udp,
         tcp = ?settings.sip.tcp,
         admin = %settings.admin.listen,

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::net::SocketAddr;
 use std::path::Path;
 
+use super::network::TrustedPeer;
 use super::read::Reader;
 use super::sections::Settings;
 
@@ -42,6 +43,12 @@ fn domains(settings: &Settings, reader: &mut Reader) {
 }
 
 fn files(settings: &Settings, reader: &mut Reader) {
+    for peer in &settings.auth.trusted_peers {
+        if let TrustedPeer::Name(name) = peer {
+            let why = format!("{name:?} names a certificate, and nothing in this version speaks TLS (name a network)");
+            reader.fault("auth.trusted_peers", why);
+        }
+    }
     let tls = &settings.tls;
     for (key, file) in [("tls.cert", &tls.cert), ("tls.key", &tls.key), ("tls.ca", &tls.ca)] {
         if let Some(file) = file {
@@ -153,21 +160,12 @@ fn notices(settings: &Settings) -> Vec<String> {
         let admin = settings.admin.listen;
         notices.push(format!("admin.listen: {admin} is no loopback address: see that nobody else can reach it"));
     }
-    if let Some(files) = open_files_max().filter(|files| *files < settings.limits.connections + FILES_OF_OUR_OWN) {
+    let files = crate::files::may_open();
+    if files < settings.limits.connections + crate::files::OF_OUR_OWN {
         notices.push(format!(
             "limits.connections is {}, but this process may open {files} files (raise `ulimit -n`, or lower the key)",
             settings.limits.connections
         ));
     }
     notices
-}
-
-/// Listeners, the store's files and whatever else is open beside the connections.
-const FILES_OF_OUR_OWN: usize = 512;
-
-/// How many files this process may open, where the system says so.
-fn open_files_max() -> Option<usize> {
-    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
-    let line = limits.lines().find(|line| line.starts_with("Max open files"))?;
-    line.split_whitespace().nth(3)?.parse().ok()
 }

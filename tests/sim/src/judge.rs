@@ -124,7 +124,7 @@ fn nothing_kept_is_lost(said: &Said, end: &End, faults: &mut Vec<String>) {
         return;
     }
     let is_there = end.letters.contains(&(said.to, number));
-    let is_over = end.latest_unix_ms + 2_000 >= said.over_unix_ms(end);
+    let is_over = end.latest_unix_ms + 1_000 >= said.soonest_over_unix_ms(end);
     if !(said.was_taken() || said.was_refused() || is_over || is_there) {
         faults.push(format!("#{number} was answered 202, and is lost"));
     }

@@ -115,6 +115,8 @@ pub struct Registering {
     pub answer: Option<(u64, u64, u16)>,
     /// In which life.
     pub life: u32,
+    /// A life before that one was killed before it answered.
+    pub is_orphaned: bool,
 }
 
 /// A notice of the house, by who it is.
@@ -197,7 +199,8 @@ impl Reference {
 
     /// A phone sends a REGISTER; its number.
     pub fn registering(&mut self, phone: usize, expires_s: u32, branch: &str, _now_ms: u64) -> usize {
-        self.registers.push(Registering { phone, expires_s, entered_ms: None, answer: None, life: 0 });
+        let (entered_ms, answer, life, is_orphaned) = (None, None, 0, false);
+        self.registers.push(Registering { phone, expires_s, entered_ms, answer, life, is_orphaned });
         self.branches.insert(branch.to_owned(), Seen::Register(self.registers.len() - 1));
         self.registers.len() - 1
     }
@@ -240,8 +243,9 @@ impl Reference {
             && let Some(Seen::Register(entry)) = self.branches.get(&branch)
         {
             let register = &mut self.registers[*entry];
-            // After a kill a repeat is a new transaction, and the first answer was the other life's.
+            // After a kill a repeat is a new transaction; what the other life did with it, nobody was told.
             if register.entered_ms.is_none() || register.life != life && register.answer.is_none() {
+                register.is_orphaned = register.entered_ms.is_some();
                 (register.entered_ms, register.life) = (Some(now_ms), life);
             }
         }
@@ -401,7 +405,11 @@ impl Reference {
     /// What was promised about a phone's contact.
     pub fn promise(&self, phone: usize) -> Promise {
         let mut promise = Promise::Gone;
-        for register in self.registers.iter().filter(|register| register.phone == phone) {
+        let mut registers: Vec<&Registering> =
+            self.registers.iter().filter(|register| register.phone == phone).collect();
+        // In the order in which they took effect, which the network may have changed.
+        registers.sort_by_key(|register| register.answer.map_or(register.entered_ms, |(at, ..)| Some(at)));
+        for register in registers {
             match register.answer {
                 Some((_, unix_ms, 200)) if register.expires_s > 0 => {
                     promise = Promise::Bound(unix_ms / 1_000 + u64::from(register.expires_s));
@@ -409,6 +417,7 @@ impl Reference {
                 Some((_, _, 200)) => promise = Promise::Gone,
                 // Refused for want of credentials: it changed nothing. 503 leaves it open (decisions D22).
                 Some((_, _, 503)) => promise = Promise::Unsure,
+                Some(_) if register.is_orphaned => promise = Promise::Unsure,
                 Some(_) => {}
                 None if register.entered_ms.is_some() => promise = Promise::Unsure,
                 None => {}
