@@ -120,6 +120,8 @@ pub fn message(house: &Arc<House>, turn: &mut Turn, view: View<'_>, from: Hop, n
 
 /// The router sees a request again whose sender's row was missing and has been loaded since; or was found not to exist.
 pub fn again(house: &Arc<House>, turn: &mut Turn, answer: Answer, now: Now) {
+    // As if it were read when it came: its times are reckoned from then.
+    let now = answer.came(now);
     let Some((slot, caller, request)) = answer.take_back() else { return };
     let case = Case::of(house, request.view(), caller, now);
     let record = Record { slot, house, is_kept: false };

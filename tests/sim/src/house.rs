@@ -35,13 +35,16 @@ pub struct Sent {
     pub bytes: Vec<u8>,
 }
 
+/// A connection to be opened: to whom, and what is to go over it.
+pub type Dial = (SocketAddr, Arc<Outbox>);
+
 /// What the house has done and the world has not looked at yet.
 #[derive(Clone, Default)]
 pub struct Outgoing {
     /// Datagrams.
     pub datagrams: Rc<RefCell<Vec<Sent>>>,
     /// Connections to be opened.
-    pub dials: Rc<RefCell<Vec<(SocketAddr, Arc<Outbox>)>>>,
+    pub dials: Rc<RefCell<Vec<Dial>>>,
     /// The next flush panics: a bug of the socket layer.
     pub panic_at_flush: Rc<Cell<bool>>,
     /// The root has given up.
@@ -136,10 +139,22 @@ impl Life {
         Self { number, house, tree, disk, bus, out }
     }
 
+    /// The first thing of that name in the tree.
+    pub fn node_of(&self, name: &str) -> Option<Arc<Node>> {
+        named(&self.tree.node, name)
+    }
+
     /// A living thing of the tree by its name and kind.
     pub fn node(&self, name: &str, kind: &str) -> Option<Arc<Node>> {
         find(&self.tree.node, name, kind)
     }
+}
+
+fn named(node: &Arc<Node>, name: &str) -> Option<Arc<Node>> {
+    if node.name == name {
+        return Some(node.clone());
+    }
+    node.children().0.iter().find_map(|child| named(child, name))
 }
 
 fn find(node: &Arc<Node>, name: &str, kind: &str) -> Option<Arc<Node>> {

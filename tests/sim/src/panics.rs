@@ -157,6 +157,39 @@ fn the_keeper_of_timers_falls_and_what_it_kept_time_for_goes_on() {
 }
 
 #[test]
+fn each_kind_of_child_falls_in_the_middle_of_everything_and_nothing_acknowledged_is_lost() {
+    let paths: [&[&str]; 7] = [
+        &["store"],
+        &["shard 0"],
+        &["shard 0", "transactions"],
+        &["shard 0", "users"],
+        &["shard 0", "sessions"],
+        &["shard 0", "users", "sip:u1@example.com"],
+        &["doors"],
+    ];
+    for path in paths {
+        for seed in seeds(6) {
+            let mut world = plan(seed, if seed % 2 == 0 { Trouble::People } else { Trouble::Network });
+            world.story = format!("{path:?} fell");
+            world.note_unsure();
+            for at_ms in [15_000, 40_000, 40_050, 70_000] {
+                world.at_do(at_ms, move |world| world.fall(path));
+            }
+            world.run(75_000);
+            if let [.., name] = path
+                && path.len() < 3
+            {
+                let node = world.life.as_ref().and_then(|life| life.node_of(name)).expect("it is in the tree");
+                assert_eq!(node.state(), State::Running, "{name} was started anew");
+                assert!((3..=4).contains(&node.restarts()), "{name}: {} restarts are shown", node.restarts());
+            }
+            assert!(!world.has_fallen());
+            play(world);
+        }
+    }
+}
+
+#[test]
 fn without_its_store_the_whole_house_falls_and_says_so() {
     let (mut world, ..) = both(6);
     world.close_store();

@@ -241,7 +241,6 @@ impl Phone {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "what is known of one call, spelled out once")]
     fn concluded(
         &mut self,
         what: What,

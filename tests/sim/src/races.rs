@@ -146,7 +146,8 @@ fn a_repeat_of_a_kept_message_is_answered_202_and_kept_once() {
 fn a_repeat_is_answered_202_though_the_mailbox_is_full_meanwhile() {
     let (mut world, writer, reader) = (World::new(6, 2), 0, 1);
     world.config.letters_per_user = 1;
-    (world.phone(0, false), world.phone(1, false));
+    world.phone(0, false);
+    world.phone(1, false);
     world.start();
     world.register(writer, 3_600);
     world.run(1_000);

@@ -299,6 +299,8 @@ impl Reference {
         let (branch, status) = (words::branch(view), view.status());
         let key = (self.life, branch.clone());
         match self.answers.get(&key).copied() {
+            // A challenge is answered without state: its repeat is a new request, which the next moment may refuse.
+            Some((_, 401 | 407)) => return,
             Some((at_ms, first)) if first != status && now_ms < at_ms + REMEMBERED_MS => {
                 let what = match self.branches.get(&branch) {
                     Some(Seen::Said(number, _)) => format!("#{number}"),

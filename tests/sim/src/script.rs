@@ -73,7 +73,9 @@ pub fn plan(seed: u64, trouble: Trouble) -> World {
         let burst = if dice.chance(150) { 1 + dice.below(8) } else { 1 };
         for turn in 0..burst {
             let at_ms = at_ms + turn as u64 * dice.pick(&[0, 1, 700]);
-            world.at_do(at_ms, move |world| drop(world.say(number, to, kind, expires_s)));
+            world.at_do(at_ms, move |world| {
+                world.say(number, to, kind, expires_s);
+            });
         }
     }
     for _ in 0..dice.below(14) {
