@@ -36,7 +36,7 @@ pub struct Sent {
 }
 
 /// A connection to be opened: to whom, and what is to go over it.
-pub type Dial = (SocketAddr, Arc<Outbox>);
+pub type Dialled = (SocketAddr, Arc<Outbox>);
 
 /// What the house has done and the world has not looked at yet.
 #[derive(Clone, Default)]
@@ -44,7 +44,7 @@ pub struct Outgoing {
     /// Datagrams.
     pub datagrams: Rc<RefCell<Vec<Sent>>>,
     /// Connections to be opened.
-    pub dials: Rc<RefCell<Vec<Dial>>>,
+    pub dials: Rc<RefCell<Vec<Dialled>>>,
     /// The next flush panics: a bug of the socket layer.
     pub panic_at_flush: Rc<Cell<bool>>,
     /// The root has given up.

@@ -12,6 +12,7 @@ use actors::Config;
 use actors::config::ListenerName;
 use actors::message::Offer;
 use actors::metrics::Count;
+use actors::supervise::Fall;
 use base::{Aor, Partitions};
 use sip::Layout;
 use sip::digest::Ha1;
