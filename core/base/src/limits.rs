@@ -178,7 +178,7 @@ pub const SOURCES_MAX: usize = 65_536;
 
 // ---- store
 
-/// Records that one group commit takes (decisions D21).
+/// Commits that one batch of the writer takes (decisions D21).
 pub const COMMIT_BATCH_MAX: usize = 512;
 /// Commits that wait for the writer; then 503.
 pub const COMMIT_QUEUE_MAX: usize = 16_384;

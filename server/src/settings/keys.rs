@@ -391,7 +391,12 @@ static LIMITS: &[Key] = &[
 
 static DEFERRED: &[Key] = &[
     number("messages_per_user", limits::LETTERS_PER_USER_MAX as u64, "", "Messages that may wait for one user."),
-    number("bytes_per_user", limits::LETTER_BYTES_PER_USER_MAX, "octets", "Their bodies together."),
+    number(
+        "bytes_per_user",
+        limits::LETTER_BYTES_PER_USER_MAX,
+        "octets",
+        "What they may take together, heads and bodies.",
+    ),
     text("full", r#""refuse""#, "What happens when they are: \"refuse\": the sender is answered 480."),
     number(
         "expiry",

@@ -31,7 +31,8 @@ fn the_tree_shows_every_part_with_its_state_its_restarts_and_its_mailbox() {
     let mut parts = Vec::new();
     walk(&tree, &mut parts);
     let kinds: Vec<&str> = parts.iter().filter_map(|part| part["kind"].as_str()).collect();
-    assert_eq!(kinds.iter().filter(|kind| **kind == "nursery").count(), 2, "{kinds:?}");
+    // Two shards, and in each one nursery of users and one of sessions.
+    assert_eq!(kinds.iter().filter(|kind| **kind == "nursery").count(), 4, "{kinds:?}");
     assert!(kinds.contains(&"user"), "alice is alive: {kinds:?}");
     for part in parts {
         assert_eq!((part["state"].as_str(), part["restarts"].as_u64()), (Some("running"), Some(0)), "{part}");

@@ -119,9 +119,9 @@ fn a_full_mailbox_is_480_and_what_is_in_it_stays() {
 
 #[test]
 fn a_mailbox_has_a_limit_in_octets_too() {
-    let node = house(&[("deferred.bytes_per_user", "1000")], &["alice", "bob"]);
+    let node = house(&[("deferred.bytes_per_user", "6000")], &["alice", "bob"]);
     let alice = Person::new(&node, "alice", Transport::Tcp);
-    let statuses: Vec<u16> = (0..3).map(|_| alice.writes("bob", &"x".repeat(450)).status).collect();
+    let statuses: Vec<u16> = (0..3).map(|_| alice.writes("bob", &"x".repeat(2_000)).status).collect();
     assert_eq!(statuses, [202, 202, 480]);
 }
 

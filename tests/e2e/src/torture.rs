@@ -14,7 +14,7 @@ use crate::person::Person;
 const ELSEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 9));
 
 /// Requests that are wrong (RFC 4475 §3.1.2, §3.3) or need what nobody here has, and the answer that names it.
-const REFUSED: [(&str, u16); 25] = [
+const REFUSED: [(&str, u16); 26] = [
     ("badaspec", 400),
     ("badbranch", 400),
     ("badinv01", 400),
@@ -39,6 +39,7 @@ const REFUSED: [(&str, u16); 25] = [
     ("scalar02", 400),
     ("trws", 400),
     ("unkscm", 416),
+    ("zeromf", 483), // an OPTIONS for somebody else (RFC 4475 §3.3.11)
     ("baddate", CHALLENGED),
 ];
 /// Good requests, and those whose faults are for others to judge: their sender is asked who he is.

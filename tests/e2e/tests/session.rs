@@ -97,7 +97,7 @@ fn the_program_holds_a_session_with_itself() {
 #[test]
 fn an_invitation_is_taken_in_the_middle_of_a_talk() {
     let node = house();
-    let mut bob = program(&node, "bob");
+    let bob = program(&node, "bob");
     let mut bob = support::programs::Talk::start(&bob);
     bob.wait_for("registered", SOON);
     let mut alice = program(&node, "alice");
