@@ -102,8 +102,6 @@ impl Handler<Dial> for Dialler {
 
 /// One life.
 pub struct Life {
-    /// Its number, from 1.
-    pub number: u32,
     /// The shared tables.
     pub house: Arc<House>,
     /// The tree, as it is shown.
@@ -118,7 +116,7 @@ pub struct Life {
 
 impl Life {
     /// Begins; to be called within a runtime of its own.
-    pub fn begin(number: u32, memory: &Memory, dice: &mut Dice, temper: Temper, config: Config, bus: Bus) -> Self {
+    pub fn begin(memory: &Memory, dice: &mut Dice, temper: Temper, config: Config, bus: Bus) -> Self {
         clock::begin_life();
         let disk = Disk::new(memory.clone(), bus.clone(), dice.fork(), temper);
         let store = Store::over(Arc::new(disk.clone()), Arc::new(clock::Wall));
@@ -136,7 +134,7 @@ impl Life {
             fallen.set(true);
             told.ring();
         });
-        Self { number, house, tree, disk, bus, out }
+        Self { house, tree, disk, bus, out }
     }
 
     /// The first thing of that name in the tree.

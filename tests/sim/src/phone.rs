@@ -384,11 +384,6 @@ impl Phone {
         }
         self.drain(reference, now_ms);
     }
-
-    /// Whether it waits for nothing.
-    pub fn is_quiet(&self) -> bool {
-        self.calls.is_empty() && self.later.is_empty() && self.again.is_empty()
-    }
 }
 
 /// Whether a request shows credentials.

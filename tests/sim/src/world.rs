@@ -163,7 +163,7 @@ impl World {
         self.lives.push((clock::world_ms(), u64::MAX));
         let (memory, temper, config) = (self.memory.clone(), self.temper.clone(), self.config.clone());
         let dice = &mut self.dice;
-        self.life = Some(runner.block_on(async { Life::begin(number, &memory, dice, temper, config, bus) }));
+        self.life = Some(runner.block_on(async { Life::begin(&memory, dice, temper, config, bus) }));
         self.runner = Some(runner);
     }
 
