@@ -197,6 +197,7 @@ impl Handler<Offers> for Nursery {
 
     fn handle(&mut self, offers: Offers, ctx: &mut Self::Context) {
         let began = Instant::now();
+        self.node.taken();
         for (to, offer) in offers.0 {
             self.hand_on(to, offer, ctx);
         }

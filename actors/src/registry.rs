@@ -1,6 +1,8 @@
 //! Who answers for a key: each shard's nursery, under whatever address it lives now. Actors never import actors; they are
 //! found here. The only place that would learn "this key lives on another node".
 
+use std::sync::Arc;
+
 use actix::Recipient;
 use actix::prelude::SendError;
 use base::Aor;
@@ -9,14 +11,18 @@ use parking_lot::RwLock;
 use smallvec::SmallVec;
 
 use crate::message::{Offer, Offers, SessionInput, SessionInputs, SessionKey};
+use crate::node::Node;
 
 /// Offers that a nursery takes in one turn: about its hundred microseconds (decisions D15).
 const BATCH: usize = 64;
 
+/// Where a nursery lives now, and its node, which counts the batches that wait for it.
+type Place<M> = RwLock<Option<(Recipient<M>, Arc<Node>)>>;
+
 /// Every shard's nursery.
 pub struct Registry {
-    nurseries: Box<[RwLock<Option<Recipient<Offers>>>]>,
-    sessions: Box<[RwLock<Option<Recipient<SessionInputs>>>]>,
+    nurseries: Box<[Place<Offers>]>,
+    sessions: Box<[Place<SessionInputs>]>,
 }
 
 impl Registry {
@@ -35,8 +41,9 @@ impl Registry {
     }
 
     /// A nursery says where it lives; a new start of it takes the place of the old.
-    pub fn register(&self, shard: usize, nursery: Recipient<Offers>) {
-        *self.nurseries[shard].write() = Some(nursery);
+    pub fn register(&self, shard: usize, nursery: Recipient<Offers>, node: Arc<Node>) {
+        node.emptied();
+        *self.nurseries[shard].write() = Some((nursery, node));
     }
 
     /// Hands offers to their shards, in batches of at most [`BATCH`]. What a full or absent nursery does not take is
@@ -66,8 +73,9 @@ impl Registry {
     }
 
     /// A shard's nursery of sessions says where it lives.
-    pub fn register_sessions(&self, shard: usize, nursery: Recipient<SessionInputs>) {
-        *self.sessions[shard].write() = Some(nursery);
+    pub fn register_sessions(&self, shard: usize, nursery: Recipient<SessionInputs>, node: Arc<Node>) {
+        node.emptied();
+        *self.sessions[shard].write() = Some((nursery, node));
     }
 
     /// Hands inputs to the sessions' shards, one message each. What is not taken is dropped, and with it what is owed.
@@ -96,11 +104,14 @@ impl Registry {
 
 /// By the one sender that there is: each clone of it would have a place of its own in the mailbox, whatever its bound. What
 /// is refused comes back, so that it is dropped when the lock is not held: its answers ask for a turn of their own.
-fn try_send<M>(nursery: &RwLock<Option<Recipient<M>>>, batch: M) -> Option<Result<(), SendError<M>>>
+fn try_send<M>(nursery: &Place<M>, batch: M) -> Option<Result<(), SendError<M>>>
 where
     M: actix::Message<Result = ()> + Send,
 {
-    nursery.read().as_ref().map(|nursery| nursery.try_send(batch))
+    nursery.read().as_ref().map(|(nursery, node)| {
+        node.queued();
+        nursery.try_send(batch).inspect_err(|_| node.taken())
+    })
 }
 
 #[cfg(test)]
@@ -111,6 +122,10 @@ mod tests {
     use actix::prelude::*;
 
     use super::*;
+
+    fn node() -> Arc<Node> {
+        Node::new("users", "nursery", 0)
+    }
 
     struct Nursery(Rc<RefCell<Vec<usize>>>);
 
@@ -133,8 +148,8 @@ mod tests {
     async fn offers_go_to_the_shard_of_their_user_in_batches_that_one_turn_can_take() {
         let registry = Registry::new(2);
         let (one, two) = (Rc::default(), Rc::default());
-        registry.register(0, Nursery(Rc::clone(&one)).start().recipient());
-        registry.register(1, Nursery(Rc::clone(&two)).start().recipient());
+        registry.register(0, Nursery(Rc::clone(&one)).start().recipient(), node());
+        registry.register(1, Nursery(Rc::clone(&two)).start().recipient(), node());
         assert_eq!(registry.hand_over(offers(1_000)), 0);
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         for heard in [&one, &two] {
@@ -154,11 +169,11 @@ mod tests {
         assert_eq!(registry.hand_over(Vec::new()), 0);
         let heard = Rc::default();
         let old = Nursery(Rc::clone(&heard)).start();
-        registry.register(0, old.recipient());
+        registry.register(0, old.recipient(), node());
         // More batches than an actor's mailbox holds.
         assert!(registry.hand_over(offers(BATCH * 40)) > 0);
         let fresh = Rc::default();
-        registry.register(0, Nursery(Rc::clone(&fresh)).start().recipient());
+        registry.register(0, Nursery(Rc::clone(&fresh)).start().recipient(), node());
         assert!(registry.offer(Aor::new("u", "example.com").unwrap(), Offer::Active));
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         assert_eq!(*fresh.borrow(), [1]);

@@ -174,6 +174,7 @@ impl Handler<SessionInputs> for SessionNursery {
 
     fn handle(&mut self, inputs: SessionInputs, ctx: &mut Self::Context) {
         let began = Instant::now();
+        self.node.taken();
         for (key, input) in inputs.0 {
             self.hand_on(key, input, ctx);
         }

@@ -158,13 +158,7 @@ impl Switch {
         pair.epoch.fetch_add(1, Ordering::AcqRel);
         for leg in &pair.legs {
             let out = leg.programmed.lock().out.clone();
-            let mut held = out.hold();
-            let left = held.msrp().legs.saturating_sub(1);
-            held.msrp().legs = left;
-            drop(held);
-            if left == 0 {
-                out.close_when_drained();
-            }
+            leave(&out);
         }
     }
 
@@ -229,10 +223,18 @@ impl Pair {
     pub fn set_their_path(&self, side: Side, path: &str) -> Result<(), ParseError> {
         Path::parse(path.as_bytes())?;
         let mut leg = self.legs[side as usize].programmed.lock();
-        if leg.their.as_deref() != Some(path.as_bytes()) {
-            leg.their = Some(Bytes::copy_from_slice(path.as_bytes()));
-            drop(leg);
-            self.epoch.fetch_add(1, Ordering::AcqRel);
+        if leg.their.as_deref() == Some(path.as_bytes()) {
+            return Ok(());
+        }
+        let before = leg.their.replace(Bytes::copy_from_slice(path.as_bytes()));
+        let has_moved = before.is_some_and(|before| !same_first(&before, path.as_bytes()));
+        // Who has moved connects anew; until then what is said to him waits, as before his first connection.
+        let left = (has_moved && leg.conn.take().is_some())
+            .then(|| std::mem::replace(&mut leg.out, Outbox::new(ConnId(0), None)));
+        drop(leg);
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+        if let Some(left) = left {
+            leave(&left);
         }
         Ok(())
     }
@@ -354,6 +356,17 @@ impl Pair {
             path,
             own,
         })
+    }
+}
+
+/// A connection carries one leg less: without any it closes when what waits has left.
+fn leave(out: &Outbox) {
+    let mut held = out.hold();
+    let left = held.msrp().legs.saturating_sub(1);
+    held.msrp().legs = left;
+    drop(held);
+    if left == 0 {
+        out.close_when_drained();
     }
 }
 

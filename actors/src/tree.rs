@@ -109,7 +109,7 @@ fn nursery(house: &Arc<House>, number: usize, node: Arc<Node>) -> Child {
             move |aor, ties| user::plant(&house, aor, ties)
         };
         let nursery = Nursery::start_here(node.clone(), house.metrics.clone(), lifeline, plant);
-        house.registry.register(number, nursery.clone().recipient());
+        house.registry.register(number, nursery.clone().recipient(), node.clone());
         Some(Handle::to(nursery))
     })
 }
@@ -118,7 +118,7 @@ fn session_nursery(house: &Arc<House>, number: usize, node: Arc<Node>) -> Child 
     let house = house.clone();
     Child::new(node.clone(), move |lifeline: Lifeline| -> Leash {
         let nursery = SessionNursery::start_here(house.clone(), number, node.clone(), lifeline);
-        house.registry.register_sessions(number, nursery.clone().recipient());
+        house.registry.register_sessions(number, nursery.clone().recipient(), node.clone());
         Some(Handle::to(nursery))
     })
 }

@@ -124,6 +124,11 @@ pub struct View {
 impl View {
     /// The supervision tree: name, kind, state, restarts, mailbox depth and bound, longest turn, children.
     pub fn tree(&self) -> Value {
+        // The queue in front of the writer is no actor's mailbox: the store counts it.
+        let waiting = usize::try_from(self.house.store.metrics().commit_queue.get()).unwrap_or(usize::MAX);
+        for store in self.node.children().0.iter().filter(|child| child.kind == "writer") {
+            store.set_depth(waiting);
+        }
         shown(&self.node)
     }
 

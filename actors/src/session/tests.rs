@@ -87,12 +87,12 @@ impl World {
                 let planting = one.clone();
                 let plant = move |aor, ties| crate::user::plant(&planting, aor, ties);
                 let nursery = Nursery::start_here(users.clone(), one.metrics.clone(), lifeline, plant);
-                one.registry.register(0, nursery.clone().recipient());
+                one.registry.register(0, nursery.clone().recipient(), users.clone());
                 Some(Handle::to(nursery))
             }),
             Child::new(sessions.clone(), move |lifeline| {
                 let nursery = SessionNursery::start_here(other.clone(), 0, sessions.clone(), lifeline);
-                other.registry.register_sessions(0, nursery.clone().recipient());
+                other.registry.register_sessions(0, nursery.clone().recipient(), sessions.clone());
                 Some(Handle::to(nursery))
             }),
         ];

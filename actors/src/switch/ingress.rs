@@ -190,7 +190,8 @@ impl Ingress {
         Ok(true)
     }
 
-    /// The leg that a request is for, if it may use it; else the status that it is answered with.
+    /// The leg that a request is for, if it may use it and there is something to forward; else the status that it is
+    /// answered with.
     fn find(&mut self, switch: &Switch, head: Head<'_>) -> Result<Route, u16> {
         let uri = head.to_uri().map_err(|_| 400u16)?;
         // An endpoint's To-Path has exactly one URI (RFC 4975 §7.3).
@@ -210,7 +211,9 @@ impl Ingress {
             Err(Unfit::Elsewhere) => return Err(506),
             Err(Unfit::Stranger) => return Err(481),
         }
-        let route = pair.route(side).ok_or(481u16)?;
+        // Whoever is called may connect as soon as his 200 has left: what only binds is fit before that 200 is read here.
+        let only_binds = head.method() == Some(Method::Send) && !head.has_body();
+        let route = pair.route(side).ok_or(if only_binds { 200u16 } else { 481 })?;
         self.route = Some(route.clone());
         Ok(route)
     }

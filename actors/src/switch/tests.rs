@@ -273,6 +273,46 @@ fn what_is_sent_before_the_other_side_is_there_waits_for_it() {
 }
 
 #[test]
+fn who_connects_before_his_200_was_read_is_welcome() {
+    let (mut world, mut bob) = (World::new(), End::new(2, 1 << 30));
+    let place = Place { host: "127.0.0.1".into(), port: 2855 };
+    world.switch = Switch::new(&IdMaker::new([6; 16]), Some(place));
+    world.pair = world.switch.open(SessionKey { shard: 0, number: 2, secret: 3 }).unwrap();
+    world.pair.set_their_path(Side::Caller, ALICE).unwrap();
+    world.bind(&mut bob, Side::Callee);
+    let frame = world.send(Side::Callee, "abcd1234", "Message-ID: mess1\r\n", "too early", '$');
+    assert!(world.feed(&mut bob, &frame));
+    assert_eq!(heard(&bob.wire.taken()), ["481 "], "what carries something needs both paths");
+    world.pair.set_their_path(Side::Callee, BOB).unwrap();
+    let mut alice = End::new(1, 1 << 30);
+    world.bind(&mut alice, Side::Caller);
+    let frame = world.send(Side::Callee, "abcd1235", "Message-ID: mess2\r\n", "in time", '$');
+    assert!(world.feed(&mut bob, &frame));
+    assert_eq!(heard(&alice.wire.taken()), ["SEND$ in time"]);
+}
+
+#[test]
+fn who_moves_to_another_path_connects_anew_and_loses_nothing_meanwhile() {
+    let (mut world, mut alice, mut bob) = World::both(1 << 30);
+    let moved = "msrp://bob.invalid:9000/g7h8i9;tcp";
+    world.pair.set_their_path(Side::Callee, moved).unwrap();
+    assert!(!world.pair.is_bound(Side::Callee));
+    assert!(bob.outbox.is_closed(), "the connection that he left carries nothing else");
+    let frame = world.send(Side::Caller, "abcd1234", "Message-ID: mess1\r\n", "on the way", '$');
+    assert!(world.feed(&mut alice, &frame));
+    bob = End::new(3, 1 << 30);
+    let to = world.pair.our_path(Side::Callee).to_owned();
+    let bind = format!(
+        "MSRP bind1234 SEND\r\nTo-Path: {to}\r\nFrom-Path: {moved}\r\nMessage-ID: bind1\r\nByte-Range: 1-0/0\r\n-------bind1234$\r\n"
+    );
+    assert!(world.feed(&mut bob, bind.as_bytes()));
+    assert!(bob.outbox.flush().unwrap());
+    let mut frames = heard(&bob.wire.taken());
+    frames.sort();
+    assert_eq!(frames, ["200 ", "SEND$ on the way"]);
+}
+
+#[test]
 fn strangers_thieves_and_other_methods_are_answered_and_nobody_else_notices() {
     let (mut world, mut alice, bob) = World::both(1 << 30);
     let mut thief = End::new(3, 1 << 30);

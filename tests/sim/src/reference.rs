@@ -411,7 +411,7 @@ impl Reference {
             self.registers.iter().filter(|register| register.phone == phone).collect();
         // In the order in which they took effect, which the network may have changed.
         registers.sort_by_key(|register| register.answer.map_or(register.entered_ms, |(at, ..)| Some(at)));
-        for register in registers {
+        for register in &registers {
             match register.answer {
                 Some((_, unix_ms, 200)) if register.expires_s > 0 => {
                     promise = Promise::Bound(unix_ms / 1_000 + u64::from(register.expires_s));
@@ -424,6 +424,17 @@ impl Reference {
                 None if register.entered_ms.is_some() => promise = Promise::Unsure,
                 None => {}
             }
+        }
+        // Of two that were under way at once, over two connections perhaps, either may have been the last to take effect.
+        let last = registers.iter().rev().find(|register| matches!(register.answer, Some((_, _, 200))));
+        let overlaps = |other: &&Registering| {
+            let answered = other
+                .answer
+                .is_some_and(|(at, _, status)| status == 200 && Some(at) > last.and_then(|last| last.entered_ms));
+            answered && last.is_some_and(|last| other.expires_s != last.expires_s)
+        };
+        if registers.iter().any(overlaps) {
+            return Promise::Unsure;
         }
         promise
     }
