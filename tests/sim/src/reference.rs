@@ -439,6 +439,16 @@ impl Reference {
         promise
     }
 
+    /// As how many messages somebody has taken these words: more than one is twice in effect (decisions D3).
+    pub fn taken_as(&self, number: usize) -> usize {
+        let taken =
+            self.said[number].offers.iter().filter(|offer| offer.answered.is_some_and(|(_, _, status)| status < 300));
+        let mut identities: Vec<&Identity> = taken.filter_map(|offer| self.requests.get(&offer.branch)).collect();
+        identities.sort_unstable();
+        identities.dedup();
+        identities.len()
+    }
+
     /// All that became of something that was said, to be read by who looks for a fault.
     pub fn story(&self, number: usize) -> String {
         let Some(said) = self.said.get(number) else { return String::new() };
