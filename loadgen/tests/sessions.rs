@@ -311,7 +311,8 @@ fn mixed_load_has_sessions_too() {
 #[test]
 fn the_blind_relay_carries_sessions_without_sip() {
     let door = TcpListener::bind("127.0.0.1:0").unwrap();
-    let (at, to) = (door.local_addr().unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap());
+    // Where no other test speaks: what is free now is free still when the receivers come.
+    let (at, to) = (door.local_addr().unwrap(), TcpListener::bind("127.0.0.9:0").unwrap().local_addr().unwrap());
     std::thread::spawn(move || relay::tcp(&door, to));
     let plan = format!(
         "scenario = \"session\"\nroute = \"direct\"\nreceivers_at = \"{to}\"\npairs = 8\nin_flight = 16\n\
