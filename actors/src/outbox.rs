@@ -15,7 +15,7 @@ use arrayvec::ArrayVec;
 use base::limits::OUTBOX_BYTES_MAX;
 use bytes::{Buf, Bytes};
 use hashbrown::HashMap;
-use msrp::Tid;
+use msrp::{Flag, Tid};
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::sync::Notify;
 
@@ -72,12 +72,37 @@ struct Lane {
 /// What a lane of an MSRP connection keeps in step, beside its queue.
 #[derive(Default)]
 pub struct Msrp {
-    /// The chunk that has begun to leave and has no end-line yet: whoever else must write ends it first (RFC 4975 §7.1.1).
-    pub open: Option<Tid>,
+    /// The chunk that has begun to leave and has no end-line yet.
+    open: Option<Tid>,
     /// SENDs that were forwarded and whose responses are due.
     pub due: msrp::Awaited<Waiting>,
     /// Legs that this connection carries.
     pub legs: usize,
+}
+
+impl Msrp {
+    /// Whether this is the chunk that has begun to leave and has no end-line yet.
+    pub fn is_open(&self, tid: &Tid) -> bool {
+        self.open.as_ref() == Some(tid)
+    }
+
+    /// A chunk begins to leave and stays open; `due`: whom to tell if it is refused.
+    pub fn begin(&mut self, tid: Tid, due: Option<Waiting>) {
+        self.open = Some(tid);
+        if let Some(due) = due {
+            // Full: nobody is told if this one is refused; the session has thousands under way.
+            let _ = self.due.begin(tid, due);
+        }
+    }
+
+    /// Ends the chunk that is open, if there is one: whoever else must write does it first, with `+` (RFC 4975 §7.1.1).
+    /// From now on its response is due, whoever ended it.
+    pub fn end(&mut self, out: &mut Vec<u8>, flag: Flag) {
+        if let Some(tid) = self.open.take() {
+            msrp::end_line(out, &tid, flag, true);
+            self.due.sent(Instant::now());
+        }
+    }
 }
 
 /// A SEND that was forwarded, and whom to tell if it is refused.
@@ -154,10 +179,15 @@ impl Held<'_> {
         self.lane.queue.extend(queue);
         if let Some(mut msrp) = before.msrp.take() {
             let own = self.msrp();
-            own.open = own.open.take().or(msrp.open.take());
+            let open = msrp.open.take();
             for (tid, waiting) in msrp.due.hand_over() {
-                let _ = own.due.expect(tid, waiting, Instant::now());
+                if open == Some(tid) && own.open.is_none() {
+                    own.begin(tid, Some(waiting));
+                } else {
+                    let _ = own.due.expect(tid, waiting, Instant::now());
+                }
             }
+            own.open = own.open.take().or(open);
         }
         drop(before);
         other.close();

@@ -18,7 +18,7 @@ use msrp::{FailureReport, Flag, Head, Kind, Meaning, Method, ParseError, Resume,
 use super::turn::{Read, Turn};
 use super::{Opened, Pair, Route, Switch, Unfit};
 use crate::message::{SessionInput, Side, SwitchEvent};
-use crate::outbox::{Held, Outbox, Waiting};
+use crate::outbox::{Msrp, Outbox, Waiting};
 use crate::turn;
 
 /// The reading side of one connection. Knows no socket.
@@ -276,7 +276,7 @@ impl Ingress {
             None => {
                 msrp::forward_head(&mut lane.new, head, &tid, &route.peer_path, &route.peer_own, msrp::Range::Open);
                 lane.body(bytes, body_at..*at);
-                lane.open = Some(tid);
+                lane.stays_open(tid, due.clone());
                 let mut written = Vec::new();
                 if let Some(status) = answer {
                     msrp::respond(&mut written, head, status, &route.own);
@@ -406,25 +406,14 @@ impl Onward {
         let (mut head, mut tail) = (Vec::new(), Vec::new());
         let peer = self.route.peer.clone();
         let mut held = peer.hold();
-        let is_ours = held.msrp().open == Some(self.tid);
-        if !is_ours {
-            if let Some(other) = held.msrp().open.take() {
-                msrp::end_line(&mut head, &other, Flag::More, true);
-            }
-            self.expect_part(&mut held);
-            self.tid = switch.tids.next();
-            self.resume.write(&mut head, &self.tid, self.sent);
+        if !held.msrp().is_open(&self.tid) {
+            self.resume(switch, held.msrp(), &mut head);
         }
         self.sent += body.len() as u64;
         match end {
-            Some(flag) => msrp::end_line(&mut tail, &self.tid, flag, true),
-            None if clash => {
-                // What follows would end our chunk: it ends by us, and goes on under another id.
-                msrp::end_line(&mut tail, &self.tid, Flag::More, true);
-                self.expect_part(&mut held);
-                self.tid = switch.tids.next();
-                self.resume.write(&mut tail, &self.tid, self.sent);
-            }
+            Some(flag) => held.msrp().end(&mut tail, flag),
+            // What follows would end our chunk: it ends by us, and goes on under another id.
+            None if clash => self.resume(switch, held.msrp(), &mut tail),
             None => {}
         }
         let mut left: ArrayVec<(usize, usize), 3> = ArrayVec::new();
@@ -439,35 +428,28 @@ impl Onward {
                 _ => Bytes::copy_from_slice(&tail[from..]),
             });
         }
-        match end {
-            None => {
-                held.msrp().open = Some(self.tid);
-                scanner.guard(&self.tid);
-            }
-            Some(_) => {
-                held.msrp().open = None;
-                if let Some(due) = self.due.take() {
-                    let _ = held.msrp().due.expect(self.tid, due, Instant::now());
-                }
-            }
+        if end.is_none() {
+            scanner.guard(&self.tid);
         }
         held.is_waiting()
     }
 
-    /// A part of it has been ended with `+`: it has an answer of its own.
-    fn expect_part(&self, held: &mut Held<'_>) {
-        if let Some(due) = &self.due {
-            let _ = held.msrp().due.expect(self.tid, due.clone(), Instant::now());
-        }
+    /// What is open on the lane is ended with `+`, and it goes on behind that under another id: each part has an answer of
+    /// its own.
+    fn resume(&mut self, switch: &Switch, lane: &mut Msrp, out: &mut Vec<u8>) {
+        lane.end(out, Flag::More);
+        self.tid = switch.tids.next();
+        self.resume.write(out, &self.tid, self.sent);
+        lane.begin(self.tid, self.due.clone());
     }
 
     /// The sender is gone in the middle of it: what has left is ended as aborted.
     fn abandon(&self) {
         let mut held = self.route.peer.hold();
-        if held.msrp().open == Some(self.tid) {
-            held.msrp().open = None;
+        if held.msrp().is_open(&self.tid) {
             let mut tail = Vec::new();
-            msrp::end_line(&mut tail, &self.tid, Flag::Aborted, true);
+            held.msrp().due.forget_open();
+            held.msrp().end(&mut tail, Flag::Aborted);
             let mut left = Vec::new();
             let _ = held.try_write(&[IoSlice::new(&tail)], |_, from| left.push(from));
             for from in left {

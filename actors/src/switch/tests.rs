@@ -213,6 +213,48 @@ fn a_chunk_under_way_gives_way_and_goes_on_with_a_new_head() {
 }
 
 #[test]
+fn a_part_that_gave_way_is_answered_before_its_sender_goes_on_and_nobody_is_told_that_it_failed() {
+    // RFC 4975 §7.1.1: each part is a request with a response of its own, due from when it ended, whoever ended it.
+    for status in ["200 OK", "413 Stop"] {
+        let (mut world, mut alice, mut bob) = World::both(1 << 30);
+        let frame = world.send(
+            Side::Caller,
+            "abcd1234",
+            "Message-ID: mess1\r\nByte-Range: 1-*/5000\r\n",
+            &"a".repeat(5_000),
+            '$',
+        );
+        let (left, right) = frame.split_at(2_500);
+        assert!(world.feed(&mut alice, left));
+        let quick = world.send(Side::Callee, "bobs1234", "Message-ID: mess2\r\n", "quick", '$');
+        assert!(world.feed(&mut bob, &quick));
+        let first = answer_all(&bob.wire.taken(), status);
+        assert!(!first.is_empty() && world.feed(&mut bob, &first));
+        assert!(world.feed(&mut alice, right));
+        let second = answer_all(&bob.wire.taken(), "200 OK");
+        assert!(!second.is_empty() && world.feed(&mut bob, &second));
+        assert_eq!(bob.ingress.poll_timeout(), None, "nothing is due from Bob any more");
+        let late = Instant::now() + base::limits::MSRP_RESPONSE_TIME_MAX * 2;
+        bob.ingress.overdue(&world.switch, &mut world.turn, &mut world.read, late);
+        let alice_heard = heard(&alice.wire.taken());
+        let reports: Vec<_> = alice_heard.iter().filter(|frame| frame.starts_with("REPORT")).collect();
+        assert_eq!(reports.len(), usize::from(status != "200 OK"), "{alice_heard:?}");
+    }
+}
+
+/// Answers to every SEND that stands in a stream.
+fn answer_all(stream: &[u8], status: &str) -> Vec<u8> {
+    let text = String::from_utf8_lossy(stream);
+    let tids = text.split("MSRP ").skip(1).filter_map(|frame| frame.split_once(" SEND\r\n"));
+    let answers = tids.map(|(tid, rest)| {
+        let field = |name: &str| rest.split(name).nth(1).unwrap().split("\r\n").next().unwrap();
+        let (to, from) = (field("From-Path: "), field("To-Path: "));
+        format!("MSRP {tid} {status}\r\nTo-Path: {to}\r\nFrom-Path: {from}\r\n-------{tid}$\r\n")
+    });
+    answers.collect::<String>().into_bytes()
+}
+
+#[test]
 fn no_body_makes_us_emit_a_frame_that_we_did_not_cut() {
     // Decisions D11: the sender learns our id while the chunk is open, and writes its end-line.
     let (mut world, mut alice, bob) = World::both(1 << 30);

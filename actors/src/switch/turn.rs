@@ -71,8 +71,8 @@ pub(super) struct Lane {
     pub(super) new: Vec<u8>,
     pieces: Vec<Piece>,
     due: Vec<(Tid, Waiting)>,
-    /// The chunk that stays open behind what is written.
-    pub(super) open: Option<Tid>,
+    /// The chunk that stays open behind what is written, and whom to tell if it is refused.
+    open: Option<(Tid, Option<Waiting>)>,
     marked: usize,
 }
 
@@ -96,6 +96,11 @@ impl Lane {
             self.mark();
             self.pieces.push(Piece::Read(range));
         }
+    }
+
+    /// What is written so far ends within this chunk.
+    pub(super) fn stays_open(&mut self, tid: Tid, due: Option<Waiting>) {
+        self.open = Some((tid, due));
     }
 
     /// The response to this SEND is due.
@@ -150,11 +155,8 @@ impl Turn {
         lane.mark();
         let mut held = lane.out.hold();
         let mut ended = Vec::new();
-        if !lane.pieces.is_empty()
-            && let Some(open) = held.msrp().open.take()
-        {
-            // RFC 4975 §7.1.1: another's chunk under way gives way.
-            msrp::end_line(&mut ended, &open, Flag::More, true);
+        if !lane.pieces.is_empty() {
+            held.msrp().end(&mut ended, Flag::More);
         }
         let mut sent = Sent::Whole;
         let ended = (!ended.is_empty()).then_some(&ended[..]);
@@ -189,14 +191,19 @@ impl Turn {
             }
         }
         match sent {
-            Sent::Closed => self.lost.extend(lane.due.drain(..).map(|(_, waiting)| waiting)),
+            Sent::Closed => {
+                let open = lane.open.take().and_then(|(_, due)| due);
+                self.lost.extend(lane.due.drain(..).map(|(_, waiting)| waiting).chain(open));
+            }
             Sent::Whole | Sent::Queued | Sent::Full => {
                 let msrp = held.msrp();
-                msrp.open = lane.open.take();
                 let now = std::time::Instant::now();
                 for (tid, waiting) in lane.due.drain(..) {
                     // Full: nobody is told if this one is refused; the session has thousands under way.
                     let _ = msrp.due.expect(tid, waiting, now);
+                }
+                if let Some((tid, due)) = lane.open.take() {
+                    msrp.begin(tid, due);
                 }
             }
         }

@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use base::limits::{MSRP_AWAITED_MAX, MSRP_RESPONSE_TIME_MAX};
+use hashbrown::HashTable;
 
 use crate::head::{FailureReport, Head, Method};
 use crate::tid::Tid;
@@ -103,17 +104,33 @@ struct Waiting<T> {
 }
 
 /// The SENDs of one connection whose responses are due. All wait equally long, so the oldest is the first to be
-/// overdue; answers mostly come in order, so it is also the first to be found.
+/// overdue; answers mostly come in order, so it is also the first to be found. Behind one that is never answered the
+/// others are found by their ids: no peer makes us look at all of them for each of its answers.
 #[derive(Debug)]
 pub struct Awaited<T> {
     open: Option<(Tid, T)>,
     queue: VecDeque<Waiting<T>>,
+    /// The number of the front: they are numbered as they are sent.
+    first: u64,
+    /// The numbers of those that are not at the front, by their ids. Filled when an answer comes out of order.
+    numbers: HashTable<u64>,
+    /// All below this number are in `numbers`, but for those that have left.
+    noted: u64,
 }
 
 impl<T> Default for Awaited<T> {
     fn default() -> Self {
-        Self { open: None, queue: VecDeque::new() }
+        Self { open: None, queue: VecDeque::new(), first: 0, numbers: HashTable::new(), noted: 0 }
     }
+}
+
+/// Our ids are unpredictable (decisions D11): their first octets are as good as a hash, and no peer chooses them.
+fn hash(tid: &[u8]) -> u64 {
+    let mut octets = [0; 8];
+    let count = tid.len().min(8);
+    octets[..count].copy_from_slice(&tid[..count]);
+    // Spread: the ids are written in few of the 256 octets.
+    u64::from_le_bytes(octets).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 
 impl<T> Awaited<T> {
@@ -153,10 +170,31 @@ impl<T> Awaited<T> {
         if self.open.as_ref().is_some_and(|(open, _)| open.as_bytes() == tid) {
             return self.open.take().map(|(_, what)| Settled { what, was_open: true });
         }
-        let found = self.queue.iter_mut().find(|waiting| waiting.what.is_some() && waiting.tid.as_bytes() == tid)?;
-        let what = found.what.take()?;
+        let at = self.find(tid)?;
+        let what = self.queue[at].what.take()?;
         self.drop_settled();
         Some(Settled { what, was_open: false })
+    }
+
+    fn find(&mut self, tid: &[u8]) -> Option<usize> {
+        if self.queue.front()?.tid.as_bytes() == tid {
+            return Some(0);
+        }
+        let (queue, first) = (&self.queue, self.first);
+        let tid_of = |number: u64| queue.get((number.checked_sub(first)?) as usize).map(|waiting| &waiting.tid);
+        let hash_of = |number: &u64| tid_of(*number).map_or(0, |tid| hash(tid.as_bytes()));
+        // Those that have left are forgotten before the table would grow for the new ones.
+        let fresh = self.noted.max(first)..first + queue.len() as u64;
+        if self.numbers.len() + (fresh.end - fresh.start) as usize > self.numbers.capacity() {
+            self.numbers.retain(|number| *number >= first);
+        }
+        for number in fresh.clone() {
+            self.numbers.insert_unique(hash_of(&number), number, hash_of);
+        }
+        self.noted = fresh.end;
+        let entry =
+            self.numbers.find_entry(hash(tid), |number| tid_of(*number).is_some_and(|each| each.as_bytes() == tid));
+        Some((entry.ok()?.remove().0 - first) as usize)
     }
 
     /// When the next response is overdue.
@@ -167,20 +205,22 @@ impl<T> Awaited<T> {
     /// The next whose response has not come in time; ask until `None`.
     pub fn overdue(&mut self, now: Instant) -> Option<T> {
         self.drop_settled();
-        self.queue.pop_front_if(|waiting| waiting.until <= now)?.what
+        let late = self.queue.pop_front_if(|waiting| waiting.until <= now)?;
+        self.first += 1;
+        late.what
     }
 
     /// The connection is lost, and with it all that waited, the open chunk last (RFC 4975 §5.4).
-    pub fn drain(&mut self) -> impl Iterator<Item = T> {
+    pub fn drain(&mut self) -> impl Iterator<Item = T> + use<T> {
         let open = self.open.take().map(|(_, what)| what);
-        self.queue.drain(..).filter_map(|waiting| waiting.what).chain(open)
+        self.take_all().into_iter().filter_map(|waiting| waiting.what).chain(open)
     }
 
     /// All that wait, with their ids: they go over to the connection that takes this one's place, and their time begins
     /// anew there.
-    pub fn hand_over(&mut self) -> impl Iterator<Item = (Tid, T)> {
+    pub fn hand_over(&mut self) -> impl Iterator<Item = (Tid, T)> + use<T> {
         let open = self.open.take();
-        self.queue.drain(..).filter_map(|waiting| waiting.what.map(|what| (waiting.tid, what))).chain(open)
+        self.take_all().into_iter().filter_map(|waiting| waiting.what.map(|what| (waiting.tid, what))).chain(open)
     }
 
     /// How many wait, the open chunk not counted.
@@ -194,7 +234,19 @@ impl<T> Awaited<T> {
     }
 
     fn drop_settled(&mut self) {
-        while self.queue.pop_front_if(|waiting| waiting.what.is_none()).is_some() {}
+        while self.queue.pop_front_if(|waiting| waiting.what.is_none()).is_some() {
+            self.first += 1;
+        }
+        if self.queue.is_empty() && self.numbers.capacity() > 0 {
+            self.numbers = HashTable::new();
+        }
+    }
+
+    fn take_all(&mut self) -> VecDeque<Waiting<T>> {
+        let all = std::mem::take(&mut self.queue);
+        self.first += all.len() as u64;
+        self.numbers = HashTable::new();
+        all
     }
 }
 
@@ -279,6 +331,32 @@ mod tests {
         assert_eq!(awaited.overdue(now + MSRP_RESPONSE_TIME_MAX), Some(2));
         assert_eq!(awaited.overdue(now + MSRP_RESPONSE_TIME_MAX), None);
         assert_eq!(awaited.len(), 0);
+    }
+
+    #[test]
+    fn behind_one_that_is_never_answered_the_others_are_found_whatever_their_order() {
+        let now = Instant::now();
+        let mut awaited = Awaited::default();
+        awaited.expect(tid(0), 0, now).unwrap();
+        let (mut sent, mut settled) = (1, Vec::new());
+        for round in 0..200 {
+            for _ in 0..1 + round % 7 {
+                awaited.expect(tid(sent), sent, now).unwrap();
+                sent += 1;
+            }
+            let newest_first = (sent - 1 - round % 7..sent).rev();
+            for n in newest_first {
+                settled.push(awaited.settle(tid(n).as_bytes()).unwrap().what);
+                assert_eq!(awaited.settle(tid(n).as_bytes()), None);
+            }
+        }
+        settled.sort_unstable();
+        assert_eq!(settled, (1..sent).collect::<Vec<_>>());
+        assert!(awaited.numbers.capacity() < 4 * sent, "what has left is forgotten");
+        assert_eq!(awaited.settle(tid(0).as_bytes()).unwrap().what, 0);
+        assert!(awaited.is_empty() && awaited.numbers.capacity() == 0);
+        awaited.expect(tid(sent), sent, now).unwrap();
+        assert_eq!(awaited.settle(tid(sent).as_bytes()).unwrap().what, sent);
     }
 
     #[test]
