@@ -56,6 +56,7 @@ pub struct Node {
     state: AtomicU8,
     restarts: AtomicU32,
     depth: AtomicUsize,
+    fullest_child: AtomicUsize,
     longest_turn_us: AtomicU64,
     long_turns: AtomicU64,
     /// Where it stands among its siblings: they may be a million, and each leaves one day.
@@ -73,6 +74,7 @@ impl Node {
             state: AtomicU8::new(State::Starting as u8),
             restarts: AtomicU32::new(0),
             depth: AtomicUsize::new(0),
+            fullest_child: AtomicUsize::new(0),
             longest_turn_us: AtomicU64::new(0),
             long_turns: AtomicU64::new(0),
             place: AtomicUsize::new(0),
@@ -119,9 +121,9 @@ impl Node {
         self.restarts.load(Ordering::Relaxed)
     }
 
-    /// One more input waits.
-    pub fn queued(&self) {
-        self.depth.fetch_add(1, Ordering::Relaxed);
+    /// One more input waits; how many it are now.
+    pub fn queued(&self) -> usize {
+        self.depth.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// An input was taken.
@@ -142,6 +144,16 @@ impl Node {
     /// Inputs that wait.
     pub fn depth(&self) -> usize {
         self.depth.load(Ordering::Relaxed)
+    }
+
+    /// So many inputs wait for one of its children.
+    pub fn child_queued(&self, depth: usize) {
+        self.fullest_child.fetch_max(depth, Ordering::Relaxed);
+    }
+
+    /// The most that have waited for any one child since this was asked last: nobody walks over a million mailboxes.
+    pub fn take_fullest_child(&self) -> usize {
+        self.fullest_child.swap(0, Ordering::Relaxed)
     }
 
     /// Notes how long a turn took (decisions D15).
@@ -225,6 +237,13 @@ mod tests {
         node.taken();
         node.taken();
         assert_eq!(node.depth(), 0);
+    }
+
+    #[test]
+    fn the_fullest_child_is_told_once() {
+        let node = Node::new("n", "nursery", 8);
+        [1, 7, 3].into_iter().for_each(|depth| node.child_queued(depth));
+        assert_eq!((node.take_fullest_child(), node.take_fullest_child()), (7, 0));
     }
 
     #[test]

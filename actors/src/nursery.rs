@@ -133,7 +133,7 @@ impl Nursery {
             self.activate(&to, ctx);
         }
         let Some(live) = self.live.get_mut(&to) else { return };
-        live.node.queued();
+        self.node.child_queued(live.node.queued());
         match live.handles.offers.try_send(Offered(offer)) {
             Ok(()) => live.sent += 1,
             // Full or gone: the refusal carries the offer, and with it the answer that becomes 503.

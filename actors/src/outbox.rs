@@ -455,6 +455,15 @@ impl Flows {
         self.len() == 0
     }
 
+    /// What waits in all of them together, and in the fullest, octets. For a scrape: no stripe is held while lanes are
+    /// looked at.
+    pub fn waiting(&self) -> (usize, usize) {
+        self.stripes.iter().fold((0, 0), |sums, stripe| {
+            let outboxes: Vec<_> = stripe.read().values().cloned().collect();
+            outboxes.iter().map(|outbox| outbox.waiting()).fold(sums, |(all, most), now| (all + now, most.max(now)))
+        })
+    }
+
     /// Never 0: that is the connection of bindings that came by one before the last start.
     fn next_id(&self) -> ConnId {
         loop {
@@ -535,6 +544,15 @@ mod tests {
         outbox.connect(Box::new(socket.clone()));
         assert!(outbox.flush().unwrap());
         assert_eq!(socket.0.lock().0, b"early");
+    }
+
+    #[test]
+    fn flows_tell_what_waits_in_all_and_in_the_fullest() {
+        let flows = Flows::default();
+        for octets in [3, 10, 4] {
+            send(&flows.open(None), &vec![b'x'; octets]);
+        }
+        assert_eq!(flows.waiting(), (17, 10));
     }
 
     #[test]

@@ -90,7 +90,7 @@ impl SessionNursery {
         let Some(live) = self.live.get_mut(&key.number).filter(|live| live.key == key) else {
             return self.unknown(input);
         };
-        live.node.queued();
+        self.node.child_queued(live.node.queued());
         match live.handles.inputs.try_send(Handed(input)) {
             Ok(()) => live.sent += 1,
             // Full or gone: the refusal carries the input, and with it the answer that becomes 503.

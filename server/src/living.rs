@@ -125,7 +125,7 @@ impl View {
     /// The supervision tree: name, kind, state, restarts, mailbox depth and bound, longest turn, children.
     pub fn tree(&self) -> Value {
         // The queue in front of the writer is no actor's mailbox: the store counts it.
-        let waiting = usize::try_from(self.house.store.metrics().commit_queue.get()).unwrap_or(usize::MAX);
+        let waiting = self.house.store.queues().commits;
         for store in self.node.children().0.iter().filter(|child| child.kind == "writer") {
             store.set_depth(waiting);
         }
@@ -150,6 +150,10 @@ impl View {
         gauge(out, "parlour_users_known", "Addresses that the data plane knows", self.house.reach.len());
         gauge(out, "parlour_sessions", "Sessions that the switch leads to", self.house.switch.len());
         gauge(out, "parlour_msrp_legs", "Sides of sessions that a connection carries", self.house.switch.bound_legs());
+        let (waiting, fullest) = self.house.flows.waiting();
+        gauge(out, "parlour_outbox_bytes", "Octets that wait for connections' sockets", waiting);
+        gauge(out, "parlour_outbox_fullest_bytes", "Octets that wait for one connection's socket, at most", fullest);
+        self.write_mailboxes(out);
         let restarts = self.node.restarts_below();
         metric(out, "parlour_restarts_total", "counter", "Children of the tree that were started again", restarts);
         head(out, "parlour_longest_turn_seconds", "gauge", "Longest turn of a part of the tree");
@@ -163,6 +167,25 @@ impl View {
             let mut seconds = String::new();
             let _ = write!(seconds, "{}.{:06}", us / 1_000_000, us % 1_000_000);
             sample(out, "parlour_longest_turn_seconds", &[("part", &part)], seconds);
+        }
+    }
+
+    fn write_mailboxes(&self, out: &mut String) {
+        let (mut depths, mut fullest) = (Vec::new(), Vec::new());
+        for shard in self.node.children().0 {
+            for nursery in shard.children().0.iter().filter(|part| part.kind == "nursery") {
+                let part = format!("{} {}", shard.name, nursery.name);
+                depths.push((part.clone(), nursery.depth()));
+                fullest.push((part, nursery.take_fullest_child()));
+            }
+        }
+        let below = "Most inputs that waited for one actor below since the last scrape";
+        for (name, help, samples) in [
+            ("parlour_mailbox_depth", "Batches that wait for a nursery", depths),
+            ("parlour_mailbox_fullest_below", below, fullest),
+        ] {
+            head(out, name, "gauge", help);
+            samples.iter().for_each(|(part, depth)| sample(out, name, &[("part", part)], depth));
         }
     }
 }

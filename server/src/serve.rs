@@ -152,7 +152,7 @@ impl Keeper {
             view.write_metrics(out);
         }
         if let Some(store) = &*self.store.read() {
-            store_metrics::write(store.metrics(), out);
+            store_metrics::write(store, out);
         }
     }
 }

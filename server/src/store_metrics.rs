@@ -2,12 +2,38 @@
 
 use std::fmt::Write;
 
-use storage::Metrics;
+use storage::{Footprint, Metrics, Queues, Store};
 
-use crate::telemetry::{head, metric};
+use crate::telemetry::{head, metric, sample};
 
 /// Appends all of it.
-pub fn write(metrics: &Metrics, out: &mut String) {
+pub fn write(store: &Store, out: &mut String) {
+    write_queues(store.queues(), out);
+    if let Some(footprint) = store.footprint() {
+        write_footprint(footprint, out);
+    }
+    write_counts(store.metrics(), out);
+}
+
+fn write_queues(queues: Queues, out: &mut String) {
+    metric(out, "parlour_store_commit_queue", "gauge", "Commits that wait for the writer.", queues.commits);
+    metric(out, "parlour_store_read_queue", "gauge", "Reads that wait for a reader.", queues.reads);
+}
+
+fn write_footprint(footprint: Footprint, out: &mut String) {
+    let name = "parlour_store_memory_bytes";
+    head(out, name, "gauge", "What the store holds in memory; block_cache_pinned is a part of block_cache.");
+    for (part, octets) in [
+        ("memtables", footprint.memtables),
+        ("block_cache", footprint.block_cache),
+        ("block_cache_pinned", footprint.block_cache_pinned),
+        ("table_readers", footprint.table_readers),
+    ] {
+        sample(out, name, &[("part", part)], octets);
+    }
+}
+
+fn write_counts(metrics: &Metrics, out: &mut String) {
     let counters = [
         ("parlour_store_commits_total", "Batches done.", &metrics.commits_total),
         ("parlour_store_records_total", "Records put or deleted.", &metrics.records_total),
@@ -22,8 +48,6 @@ pub fn write(metrics: &Metrics, out: &mut String) {
     for (name, help, counter) in counters {
         metric(out, name, "counter", help, counter.get());
     }
-    metric(out, "parlour_store_commit_queue", "gauge", "Commits that wait for the writer.", metrics.commit_queue.get());
-    metric(out, "parlour_store_read_queue", "gauge", "Reads that wait for a reader.", metrics.read_queue.get());
 
     let size = &metrics.group_size;
     histogram(
@@ -67,7 +91,7 @@ mod tests {
         metrics.commit_us.note(150);
         metrics.group_size.note(3);
         let mut out = String::new();
-        write(&metrics, &mut out);
+        write_counts(&metrics, &mut out);
         for line in [
             "parlour_store_commit_seconds_bucket{le=\"0.0001\"} 0",
             "parlour_store_commit_seconds_bucket{le=\"0.0002\"} 1",
@@ -78,5 +102,14 @@ mod tests {
             assert!(out.lines().any(|each| each == line), "{line} in {out}");
         }
         assert!(out.lines().all(|line| line.starts_with("parlour_") || line.starts_with("# ")), "{out}");
+    }
+
+    #[test]
+    fn a_store_tells_what_it_holds_part_by_part_and_what_waits() {
+        let (mut out, store) = (String::new(), Store::in_memory());
+        write(&store, &mut out);
+        let begins = |with: &str| out.lines().filter(|line| line.starts_with(with)).count();
+        assert_eq!(begins("parlour_store_memory_bytes{part=\""), 4, "{out}");
+        assert_eq!((begins("parlour_store_commit_queue 0"), begins("parlour_store_read_queue 0")), (1, 1), "{out}");
     }
 }

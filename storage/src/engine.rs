@@ -22,7 +22,7 @@ use crate::error::StoreError;
 use crate::families::{Expiry, Family};
 use crate::flow::Flow;
 use crate::keys::Key;
-use crate::metrics::Metrics;
+use crate::metrics::{Footprint, Metrics, Queues};
 
 /// Longest key.
 const LONGEST_KEY: usize = 65_535;
@@ -228,6 +228,13 @@ pub trait Engine: Send + Sync {
 
     /// What it counted.
     fn metrics(&self) -> &Metrics;
+
+    /// What waits in front of it.
+    fn queues(&self) -> Queues;
+
+    /// What it holds in memory; nothing while that cannot be said without waiting (it is being opened again). For a
+    /// scrape: not on a shard's thread.
+    fn footprint(&self) -> Option<Footprint>;
 
     /// Finishes what waits, makes it durable and ends: later questions are answered [`StoreError::Closed`].
     fn close(&self) -> Ask<()>;

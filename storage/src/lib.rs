@@ -46,6 +46,6 @@ pub use error::StoreError;
 pub use families::Family;
 pub use flow::Flow;
 pub use keys::Key;
-pub use metrics::Metrics;
+pub use metrics::{Footprint, Metrics, Queues};
 pub use spool::{Draft, Expired, Kept, Letter, Mailbox, MessageId};
 pub use store::Store;

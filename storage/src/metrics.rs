@@ -12,7 +12,7 @@ pub const LATENCY_BOUNDS_US: [u64; 14] =
 /// Upper bounds of the buckets of group size, commits; one more bucket holds what is above.
 pub const GROUP_BOUNDS: [u64; 10] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512];
 
-/// A count that only grows, or a level.
+/// A count that only grows.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
@@ -20,11 +20,6 @@ impl Counter {
     /// Adds.
     pub fn add(&self, by: usize) {
         self.0.fetch_add(by as u64, Ordering::Relaxed);
-    }
-
-    /// Sets: for levels.
-    pub fn set(&self, to: usize) {
-        self.0.store(to as u64, Ordering::Relaxed);
     }
 
     /// The number now.
@@ -80,6 +75,28 @@ impl<const BOUNDS: usize> Histogram<BOUNDS> {
     }
 }
 
+/// What waits in front of an engine now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Queues {
+    /// Commits that wait for the writer.
+    pub commits: usize,
+    /// Reads that wait for a reader.
+    pub reads: usize,
+}
+
+/// What an engine holds in memory now, octets, all families together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Footprint {
+    /// Records that wait for being written in order.
+    pub memtables: u64,
+    /// Blocks that were read and are kept, indexes and filters among them.
+    pub block_cache: u64,
+    /// Of these, those that cannot leave: they are in use, or held in place.
+    pub block_cache_pinned: u64,
+    /// What open files take outside of that cache.
+    pub table_readers: u64,
+}
+
 /// Counters of one store.
 #[derive(Debug)]
 pub struct Metrics {
@@ -97,12 +114,8 @@ pub struct Metrics {
     pub group_size: Histogram<{ GROUP_BOUNDS.len() }>,
     /// From the question to the answer, microseconds.
     pub commit_us: Histogram<{ LATENCY_BOUNDS_US.len() }>,
-    /// Commits that wait for the writer now.
-    pub commit_queue: Counter,
     /// Reads done.
     pub reads_total: Counter,
-    /// Reads that wait for a reader now.
-    pub read_queue: Counter,
     /// Commits and reads refused because a queue was full.
     pub busy_total: Counter,
     /// Groups and reads that failed by the disk.
@@ -121,9 +134,7 @@ impl Default for Metrics {
             fsyncs_total: Counter::default(),
             group_size: Histogram::new(&GROUP_BOUNDS),
             commit_us: Histogram::new(&LATENCY_BOUNDS_US),
-            commit_queue: Counter::default(),
             reads_total: Counter::default(),
-            read_queue: Counter::default(),
             busy_total: Counter::default(),
             errors_total: Counter::default(),
             full_total: Counter::default(),

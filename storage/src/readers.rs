@@ -63,6 +63,11 @@ impl Readers {
         }
     }
 
+    /// Reads that wait, those not counted that a thread has taken.
+    pub(crate) fn waiting(&self) -> usize {
+        self.jobs.read().as_ref().map_or(0, Sender::len)
+    }
+
     /// Takes no more reads, answers what waits, and returns when the threads have ended.
     pub(crate) fn stop(&self) {
         drop(self.jobs.write().take());
@@ -84,7 +89,6 @@ fn run(waiting: &Receiver<Job>, metrics: &Metrics) {
             done += 1;
         }
         metrics.reads_total.add(done);
-        metrics.read_queue.set(waiting.len());
         answers.deliver();
     }
 }
@@ -105,6 +109,7 @@ mod tests {
         });
         inside.recv().unwrap();
         let second = readers.ask(|| Ok(2));
+        assert_eq!(readers.waiting(), 1, "seen while the disk holds the reader");
         assert_eq!(readers.ask(|| Ok(3)).wait(), Err(StoreError::Busy { queue: 1 }));
         open.send(()).unwrap();
         assert_eq!((first.wait(), second.wait()), (Ok(()), Ok(2)));

@@ -16,7 +16,7 @@ use crate::engine::{Batch, Engine, Epoch, Health, Receipt, Row};
 use crate::error::StoreError;
 use crate::families::Family;
 use crate::flow::Flow;
-use crate::metrics::Metrics;
+use crate::metrics::{Footprint, Metrics, Queues};
 
 /// A store. Clones are the same store, and cheap.
 #[derive(Clone)]
@@ -79,6 +79,16 @@ impl Store {
     /// What it counted.
     pub fn metrics(&self) -> &Metrics {
         self.0.engine.metrics()
+    }
+
+    /// What waits in front of it.
+    pub fn queues(&self) -> Queues {
+        self.0.engine.queues()
+    }
+
+    /// What it holds in memory; nothing while its engine is being opened again. Not for a shard's thread.
+    pub fn footprint(&self) -> Option<Footprint> {
+        self.0.engine.footprint()
     }
 
     /// A consistent copy, taken while it runs, in a directory that is absolute and absent or empty.

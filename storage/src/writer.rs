@@ -83,6 +83,11 @@ impl Writer {
         }
     }
 
+    /// Commits that wait, those not counted that the thread has taken.
+    pub(crate) fn waiting(&self) -> usize {
+        self.orders.read().as_ref().map_or(0, Sender::len)
+    }
+
     /// Whether the thread ended by itself: nothing can be committed any more.
     pub(crate) fn has_ended(&self) -> bool {
         self.thread.lock().as_ref().is_none_or(JoinHandle::is_finished)
@@ -146,7 +151,6 @@ impl<J: Journal> Work<J> {
             bytes += order.commit.bytes();
             group.push(order);
         }
-        self.around.metrics.commit_queue.set(self.waiting.len());
         group
     }
 
@@ -240,6 +244,7 @@ mod tests {
         let first = bench.put("a", Expect::Any);
         bench.disk.enter();
         let waiting = [bench.put("b", Expect::Any), bench.put("c", Expect::Any)];
+        assert_eq!(bench.writer.waiting(), 2, "seen while the disk holds the writer");
         assert_eq!(bench.put("d", Expect::Any).wait(), Err(StoreError::Busy { queue: 2 }));
         bench.disk.leave(Ok(()));
         bench.disk.enter();

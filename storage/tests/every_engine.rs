@@ -46,6 +46,7 @@ for_every_engine!(
     a_removed_account_leaves_nothing,
     many_accounts_get_a_verdict_each,
     an_id_alone_can_be_noted,
+    what_is_held_in_memory_is_told,
     a_closed_store_says_so,
 );
 
@@ -417,6 +418,18 @@ fn an_id_alone_can_be_noted(place: &Place) {
     assert_eq!(place.store.note_seen(&alice, &id).wait(), Ok(true));
     assert_eq!(place.store.note_seen(&alice, &id).wait(), Ok(false));
     assert_eq!(place.store.keep_letter(&alice, &letter("x")).wait(), Ok(Kept::Repeat));
+}
+
+fn what_is_held_in_memory_is_told(place: &Place) {
+    let before = place.store.footprint().unwrap();
+    let value: &'static [u8] = vec![b'x'; 400 * 1_024].leak();
+    for key in 0..10 {
+        put(place, &[key], value, Expect::Absent).unwrap();
+    }
+    let after = place.store.footprint().unwrap();
+    assert!(after.memtables >= before.memtables + 10 * value.len() as u64, "{before:?} {after:?}");
+    assert!(after.block_cache_pinned <= after.block_cache, "{after:?}");
+    assert_eq!(place.store.queues(), storage::Queues::default(), "all is answered");
 }
 
 fn a_closed_store_says_so(place: &Place) {

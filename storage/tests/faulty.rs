@@ -40,7 +40,7 @@ fn nothing_is_answered_before_a_step_and_everything_after_enough_of_them() {
     let world = World::new(1);
     world.disk.delay(3);
     let asks: Vec<_> = (0..20).map(|n| world.keep(&n.to_string())).collect();
-    assert_eq!(world.disk.waiting(), 20);
+    assert_eq!((world.disk.waiting(), world.store.queues().commits), (20, 20));
     assert_eq!(world.store.metrics().commits_total.get(), 0);
     world.disk.settle();
     assert!(asks.into_iter().all(|ask| matches!(ask.wait(), Ok(Kept::New { .. }))));

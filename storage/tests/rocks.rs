@@ -41,6 +41,25 @@ fn what_was_answered_is_found_by_the_next_process_in_its_order() {
 }
 
 #[test]
+fn blocks_that_were_read_are_told_as_cache_and_a_closed_store_holds_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = SetClock::at(START_MS);
+    // Small memtables: what is written lies in files soon, and is read through the cache.
+    let config = Config { write_buffer_bytes: 1 << 20, ..Config::in_dir(dir.path()) };
+    let store = open(&config, &clock).unwrap();
+    for n in 0..3_000 {
+        store.keep_letter(&aor("alice"), &letter(&n.to_string())).wait().unwrap();
+    }
+    store.close().wait().unwrap();
+    assert_eq!(store.footprint(), None);
+    let store = open(&config, &clock).unwrap();
+    let before = store.footprint().unwrap();
+    assert_eq!(store.letters(&aor("alice"), 0, 5_000).wait().unwrap().len(), 3_000);
+    let after = store.footprint().unwrap();
+    assert!(after.block_cache > before.block_cache && after.block_cache <= 2 * config.cache_bytes as u64, "{after:?}");
+}
+
+#[test]
 fn a_store_is_open_in_one_process_and_free_when_it_is_closed() {
     let place = Place::rocks();
     let dir = place.dir.as_ref().unwrap().path();

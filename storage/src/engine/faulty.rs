@@ -28,7 +28,7 @@ use crate::families::Family;
 use crate::flow::Flow;
 use crate::group::{Commit, Ledger, Verdicts};
 use crate::keys::Key;
-use crate::metrics::Metrics;
+use crate::metrics::{Footprint, Metrics, Queues};
 use crate::read::{self, Range};
 
 /// The engine of the simulated world. Clones are the same store.
@@ -381,6 +381,15 @@ impl Engine for Faulty {
 
     fn metrics(&self) -> &Metrics {
         &self.0.metrics
+    }
+
+    fn queues(&self) -> Queues {
+        let state = self.0.state.lock();
+        Queues { commits: state.commits.len(), reads: state.reads.len() }
+    }
+
+    fn footprint(&self) -> Option<Footprint> {
+        Some(self.0.state.lock().seen.footprint())
     }
 
     fn close(&self) -> Ask<()> {

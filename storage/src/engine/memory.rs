@@ -17,7 +17,7 @@ use crate::families::{Expiry, Family};
 use crate::flow::Flow;
 use crate::group::{Commit, Disk, Ledger};
 use crate::keys::Key;
-use crate::metrics::Metrics;
+use crate::metrics::{Footprint, Metrics, Queues};
 use crate::read::{self, Range, Table, Visit};
 use crate::record::Head;
 
@@ -42,6 +42,12 @@ impl Rows {
                 None => self.families[family.index()].remove(&row),
             };
         }
+    }
+
+    /// Keys and values: all of it waits in memory, for ever.
+    pub(crate) fn footprint(&self) -> Footprint {
+        let octets = self.families.iter().flatten().map(|(key, value)| (key.len() + value.len()) as u64);
+        Footprint { memtables: octets.sum(), ..Footprint::default() }
     }
 
     /// Forgets records whose time is over, as RocksDB does when it rewrites its files.
@@ -185,6 +191,14 @@ impl Engine for Memory {
 
     fn metrics(&self) -> &Metrics {
         &self.0.metrics
+    }
+
+    fn queues(&self) -> Queues {
+        Queues::default()
+    }
+
+    fn footprint(&self) -> Option<Footprint> {
+        Some(self.0.state.lock().rows.footprint())
     }
 
     fn close(&self) -> Ask<()> {

@@ -10,6 +10,9 @@ use std::sync::Arc;
 use base::{Partition, Partitions, partition::HASH_NAME, partition::PARTITIONS_DEFAULT};
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
+use rocksdb::properties::{
+    BLOCK_CACHE_PINNED_USAGE, BLOCK_CACHE_USAGE, CUR_SIZE_ALL_MEM_TABLES, ESTIMATE_TABLE_READERS_MEM, PropName,
+};
 use rocksdb::{ColumnFamily, DB, Options, ReadOptions, WriteBatch, WriteOptions};
 
 use super::{Batch, Engine, Epoch, Health, Receipt, Rev, Row, Tally, tuning};
@@ -23,7 +26,7 @@ use crate::flow::Flow;
 use crate::group::{Commit, Disk};
 use crate::keys::{self, Key};
 use crate::lock::DirLock;
-use crate::metrics::Metrics;
+use crate::metrics::{Footprint, Metrics, Queues};
 use crate::read::{self, Range, Table, Visit};
 use crate::readers::Readers;
 use crate::record::{HEAD_WIDTH, Head, Reader, Writer as Record};
@@ -143,6 +146,15 @@ impl Engine for Rocks {
         &self.0.metrics
     }
 
+    fn queues(&self) -> Queues {
+        Queues { commits: self.0.writer.waiting(), reads: self.0.readers.waiting() }
+    }
+
+    fn footprint(&self) -> Option<Footprint> {
+        // A repair may hold the lock for seconds, and a closed database holds nothing.
+        footprint(self.0.home.db.try_read()?.as_ref()?)
+    }
+
     fn close(&self) -> Ask<()> {
         let engine = self.clone();
         Ask::on_thread("store-close", move || {
@@ -259,6 +271,18 @@ fn known_families(path: &Path) -> Result<(), StoreError> {
         }),
         None => Ok(()),
     }
+}
+
+fn footprint(db: &DB) -> Option<Footprint> {
+    let of = |family, name: &PropName| db.property_int_value_cf(column(db, family).ok()?, name).ok()?;
+    let all = |name| Family::ALL.into_iter().filter_map(|family| of(family, name)).sum();
+    Some(Footprint {
+        memtables: all(CUR_SIZE_ALL_MEM_TABLES),
+        // One cache serves all families, and each of them tells of the whole of it.
+        block_cache: of(Family::Meta, BLOCK_CACHE_USAGE)?,
+        block_cache_pinned: of(Family::Meta, BLOCK_CACHE_PINNED_USAGE)?,
+        table_readers: all(ESTIMATE_TABLE_READERS_MEM),
+    })
 }
 
 fn column(db: &DB, family: Family) -> Result<&ColumnFamily, StoreError> {

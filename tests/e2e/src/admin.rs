@@ -60,6 +60,20 @@ fn metrics_are_prometheus_text_and_name_no_user() {
         let is_typed = [name, family].iter().any(|name| text.contains(&format!("# TYPE {name} ")));
         assert!(is_typed && !sample.contains("alice"), "{sample}");
     }
+    for part in ["memtables", "block_cache", "block_cache_pinned", "table_readers"] {
+        assert!(text.contains(&format!("parlour_store_memory_bytes{{part=\"{part}\"}} ")), "{part} in {text}");
+    }
+    for queue in [
+        "parlour_store_commit_queue",
+        "parlour_store_read_queue",
+        "parlour_mailbox_depth",
+        "parlour_mailbox_fullest_below",
+        "parlour_outbox_bytes",
+        "parlour_outbox_fullest_bytes",
+    ] {
+        assert!(text.contains(&format!("# TYPE {queue} gauge\n{queue}")), "{queue} in {text}");
+    }
+    assert!(count(&node, "process_resident_memory_bytes") > 1e6);
     assert_eq!(count(&node, "parlour_page_relayed_total"), 1.0);
     assert!(count(&node, "parlour_registrations_total") >= 2.0);
 }

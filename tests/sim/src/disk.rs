@@ -16,7 +16,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use base::{Partition, Partitions};
 use bytes::Bytes;
 use storage::engine::memory::Memory;
-use storage::{Ask, Batch, Engine, Epoch, Family, Flow, Health, Key, Metrics, Receipt, Rev, Row, StoreError, Tally};
+use storage::{
+    Ask, Batch, Engine, Epoch, Family, Flow, Footprint, Health, Key, Metrics, Queues, Receipt, Rev, Row, StoreError,
+    Tally,
+};
 use tokio::sync::oneshot;
 
 use crate::bus::Bus;
@@ -262,6 +265,15 @@ impl Engine for Disk {
 
     fn metrics(&self) -> &Metrics {
         self.0.memory.metrics()
+    }
+
+    fn queues(&self) -> Queues {
+        let state = self.state();
+        Queues { commits: state.queue.len(), reads: state.reads.len() }
+    }
+
+    fn footprint(&self) -> Option<Footprint> {
+        self.0.memory.footprint()
     }
 
     fn close(&self) -> Ask<()> {
