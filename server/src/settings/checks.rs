@@ -16,6 +16,7 @@ pub fn fit_together(settings: &Settings, reader: &mut Reader) -> Vec<String> {
     addresses(settings, reader);
     services(settings, reader);
     limits(settings, reader);
+    orders(settings, reader);
     if let Err(why) = crate::telemetry::parse_filter(&settings.log) {
         reader
             .fault("log", format!("{:?} is no log filter: {why} (write \"info\" or \"info,net=debug\")", settings.log));
@@ -27,11 +28,10 @@ fn domains(settings: &Settings, reader: &mut Reader) {
     if reader.is_set("domain") && reader.is_set("domains") {
         reader.fault("domains", "`domain` is set too (keep one of them)");
     }
-    for (at, domain) in settings.domains.iter().enumerate() {
-        if settings.domains[..at].contains(domain) {
-            reader.fault("domains", format!("{domain:?} stands there twice (take one out)"));
-        }
+    if settings.domains.is_empty() {
+        reader.fault("domains", "is empty (name one domain at least)");
     }
+    twice("domains", &settings.domains, |name| format!("{name:?}"), reader);
     let ours = |name: &String| settings.serves(name);
     for (key, names) in
         [("federation.allow", &settings.federation.allow), ("federation.deny", &settings.federation.deny)]
@@ -105,8 +105,12 @@ fn addresses(settings: &Settings, reader: &mut Reader) {
             take(key, *address, &mut taken, reader);
         }
     }
-    take("http.listen", settings.http.listen, &mut taken, reader);
-    take("admin.listen", settings.admin.listen, &mut taken, reader);
+    for (key, address) in [("http.listen", settings.http.listen), ("admin.listen", settings.admin.listen)] {
+        // A faulty one stands at its preset here, and nobody has asked for that.
+        if !reader.is_faulty(key) {
+            take(key, address, &mut taken, reader);
+        }
+    }
 }
 
 fn take(key: &'static str, address: SocketAddr, taken: &mut BTreeMap<SocketAddr, &'static str>, reader: &mut Reader) {
@@ -130,7 +134,9 @@ fn services(settings: &Settings, reader: &mut Reader) {
         ("deferred.service", &settings.deferred.service),
     ];
     for (at, (key, user)) in services.iter().enumerate() {
-        if let Some((other, _)) = services[..at].iter().find(|(_, taken)| taken == user) {
+        if let Some((other, _)) = services[..at].iter().find(|(other, taken)| taken == user && !reader.is_faulty(other))
+            && !reader.is_faulty(key)
+        {
             reader.fault(key, format!("{user:?} is the user part of {other} too (give each one of its own)"));
         }
     }
@@ -143,6 +149,26 @@ fn limits(settings: &Settings, reader: &mut Reader) {
     }
     if limits.connections_per_source > limits.connections && reader.is_set("limits.connections_per_source") {
         reader.fault("limits.connections_per_source", "is above limits.connections (lower it, or raise that)");
+    }
+}
+
+/// Lists whose order means something.
+fn orders(settings: &Settings, reader: &mut Reader) {
+    let algorithms = &settings.auth.algorithms;
+    if algorithms.is_empty() && !reader.is_faulty("auth.algorithms") {
+        reader.fault("auth.algorithms", "is empty (name \"SHA-256\", \"MD5\" or both)");
+    }
+    twice("auth.algorithms", algorithms, |one| format!("{:?}", one.as_str()), reader);
+    if !settings.history.notices.is_sorted_by(|left, right| left < right) {
+        reader.fault("history.notices", "does not rise (write [80, 95, 100])");
+    }
+}
+
+fn twice<T: PartialEq>(key: &str, items: &[T], shown: impl Fn(&T) -> String, reader: &mut Reader) {
+    for (at, item) in items.iter().enumerate() {
+        if items[..at].contains(item) {
+            reader.fault(key, format!("{} stands there twice (take one out)", shown(item)));
+        }
     }
 }
 

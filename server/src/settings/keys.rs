@@ -62,7 +62,12 @@ impl Section {
 
 /// The key of that whole name.
 pub fn find(path: &str) -> Option<&'static Key> {
-    let (section, name) = path.split_once('.').unwrap_or(("", path));
+    let (section, name) = match path.split_once('.') {
+        // `.domain` is not `domain`.
+        Some(("", _)) => return None,
+        Some(both) => both,
+        None => ("", path),
+    };
     SECTIONS.iter().find(|each| each.name == section)?.keys.iter().find(|key| key.name == name)
 }
 

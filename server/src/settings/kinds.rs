@@ -79,19 +79,9 @@ pub fn one_of(words: &'static [&'static str]) -> impl Fn(&Value) -> Read<&'stati
     }
 }
 
-/// A list of such things; every faulty element is named.
-pub fn list<T>(kind: impl Fn(&Value) -> Read<T>) -> impl Fn(&Value) -> Read<Vec<T>> {
-    move |value| {
-        let Some(items) = value.as_array() else { return fault(value, "list", "[…] around it") };
-        let (mut read, mut faults) = (Vec::new(), Vec::new());
-        for item in items {
-            match kind(item) {
-                Ok(item) => read.push(item),
-                Err(reasons) => faults.extend(reasons),
-            }
-        }
-        if faults.is_empty() { Ok(read) } else { Err(faults) }
-    }
+/// What stands in a list.
+pub fn elements(value: &Value) -> Read<Vec<Value>> {
+    value.as_array().cloned().map_or_else(|| fault(value, "list", "[…] around it"), Ok)
 }
 
 /// An address and a port to listen at.
@@ -118,12 +108,6 @@ pub fn domain(value: &Value) -> Read<String> {
         Some(aor) if aor.domain().len() <= 253 && aor.domain().split('.').all(is_label) => Ok(aor.domain().to_owned()),
         _ => fault(value, "domain", "a name such as \"example.com\""),
     }
-}
-
-/// Domain names, one at least.
-pub fn domains(value: &Value) -> Read<Vec<String>> {
-    let names = list(domain)(value)?;
-    if names.is_empty() { Err(vec!["is empty (name one domain at least)".to_owned()]) } else { Ok(names) }
 }
 
 fn is_label(label: &str) -> bool {
@@ -169,13 +153,10 @@ pub fn realm(value: &Value) -> Read<String> {
     }
 }
 
-/// Digest algorithms in the order of the challenges, none twice.
-pub fn algorithms(value: &Value) -> Read<Vec<Algorithm>> {
-    let names = list(one_of(&["SHA-256", "MD5"]))(value)?;
-    if names.is_empty() || names.iter().enumerate().any(|(at, name)| names[..at].contains(name)) {
-        return fault(value, "list of algorithms", "each of \"SHA-256\" and \"MD5\" at most once, and one at least");
-    }
-    Ok(names.into_iter().map(|name| if name == "MD5" { Algorithm::Md5 } else { Algorithm::Sha256 }).collect())
+/// An algorithm of Digest.
+pub fn algorithm(value: &Value) -> Read<Algorithm> {
+    let name = one_of(&["SHA-256", "MD5"])(value)?;
+    Ok(if name == "MD5" { Algorithm::Md5 } else { Algorithm::Sha256 })
 }
 
 /// A network, or a name that a TLS certificate bears.
@@ -248,14 +229,4 @@ pub fn sip_uri_or_none(value: &Value) -> Read<Option<String>> {
 fn is_sip(text: &str) -> bool {
     use sip::{Scheme, Uri};
     Uri::parse(text.as_bytes()).is_ok_and(|uri| matches!(uri.scheme, Scheme::Sip | Scheme::Sips))
-}
-
-/// Percentages, rising, none twice.
-pub fn percentages(value: &Value) -> Read<Vec<u8>> {
-    let numbers = list(number(1..=100))(value)?;
-    if numbers.is_sorted_by(|left, right| left < right) {
-        Ok(numbers)
-    } else {
-        fault(value, "rising list", "[80, 95, 100]")
-    }
 }

@@ -6,6 +6,7 @@ use toml::Value;
 
 use super::fault::Fault;
 use super::keys::{self, Preset, SECTIONS, Stage};
+use super::kinds;
 use super::source::{Sets, one_value};
 
 /// What a kind makes of a value, or everything that is wrong with it.
@@ -34,13 +35,7 @@ impl Reader {
         if let Some(value) = self.set(path, &kind) {
             return value;
         }
-        let key = keys::find(path).expect("every key that is read stands in the table");
-        let preset = match key.preset {
-            Preset::Toml(text) => one_value(text).expect("every preset is TOML"),
-            Preset::Number(number) => Value::Integer(number.try_into().expect("every preset fits")),
-            Preset::Derived(_) => unreachable!("derived keys are read with `set`"),
-        };
-        kind(&preset).unwrap_or_else(|faults| unreachable!("preset of {path}: {faults:?}"))
+        kind(&preset(path)).unwrap_or_else(|faults| unreachable!("preset of {path}: {faults:?}"))
     }
 
     /// The key's value where somebody set it and it is no fault.
@@ -55,6 +50,39 @@ impl Reader {
                 None
             }
         }
+    }
+
+    /// The elements of a list; its preset's where nobody set it. Each faulty one is noted and left out: what the others
+    /// say is still checked.
+    ///
+    /// # Panics
+    /// As [`Reader::get`].
+    pub fn list<T>(&mut self, path: &str, kind: impl Fn(&Value) -> Read<T>) -> Vec<T> {
+        if self.is_set(path) {
+            return self.set_list(path, kind).unwrap_or_default();
+        }
+        self.read.insert(path.to_owned());
+        let preset = kinds::elements(&preset(path)).unwrap_or_default();
+        let read = |one| kind(one).unwrap_or_else(|faults| unreachable!("preset of {path}: {faults:?}"));
+        preset.iter().map(read).collect()
+    }
+
+    /// As [`Reader::list`] where somebody set it and something of it is no fault; a list of nothing is one.
+    pub fn set_list<T>(&mut self, path: &str, kind: impl Fn(&Value) -> Read<T>) -> Option<Vec<T>> {
+        let items = self.set(path, kinds::elements)?;
+        let mut good = Vec::with_capacity(items.len());
+        for item in &items {
+            match kind(item) {
+                Ok(item) => good.push(item),
+                Err(reasons) => reasons.into_iter().for_each(|reason| self.fault(path, reason)),
+            }
+        }
+        (items.is_empty() || !good.is_empty()).then_some(good)
+    }
+
+    /// Whether the key has been found at fault: then its value is another than what somebody set.
+    pub fn is_faulty(&self, path: &str) -> bool {
+        self.faults.iter().any(|fault| fault.key == path)
     }
 
     /// Whether somebody set the key, rightly or wrongly.
@@ -112,5 +140,13 @@ impl Reader {
     #[cfg(test)]
     pub fn read_so_far(&self) -> &BTreeSet<String> {
         &self.read
+    }
+}
+
+fn preset(path: &str) -> Value {
+    match keys::find(path).expect("every key that is read stands in the table").preset {
+        Preset::Toml(text) => one_value(text).expect("every preset is TOML"),
+        Preset::Number(number) => Value::Integer(number.try_into().expect("every preset fits")),
+        Preset::Derived(_) => unreachable!("derived keys are read with `set`"),
     }
 }

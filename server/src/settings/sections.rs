@@ -267,7 +267,7 @@ pub struct Deferred {
 impl Settings {
     /// Reads every key there is, once.
     pub(super) fn read(reader: &mut Reader) -> Self {
-        let several = reader.set("domains", kinds::domains);
+        let several = reader.set_list("domains", kinds::domain);
         let domain = reader.get("domain", kinds::domain);
         Self {
             domains: several.unwrap_or_else(|| vec![domain]),
@@ -275,13 +275,13 @@ impl Settings {
             shards: reader.get("shards", kinds::number(0..=1_024_u16)).into(),
             log: reader.get("log", kinds::text),
             sip: Sip {
-                udp: reader.get("sip.udp", kinds::list(kinds::address)),
-                tcp: reader.get("sip.tcp", kinds::list(kinds::address)),
-                tls: reader.get("sip.tls", kinds::list(kinds::address)),
+                udp: reader.list("sip.udp", kinds::address),
+                tcp: reader.list("sip.tcp", kinds::address),
+                tls: reader.list("sip.tls", kinds::address),
             },
             msrp: Msrp {
-                tcp: reader.get("msrp.tcp", kinds::list(kinds::address)),
-                tls: reader.get("msrp.tls", kinds::list(kinds::address)),
+                tcp: reader.list("msrp.tcp", kinds::address),
+                tls: reader.list("msrp.tls", kinds::address),
                 relay: reader.get("msrp.relay", kinds::truth),
             },
             http: Http { listen: reader.get("http.listen", kinds::address), tls: reader.get("http.tls", kinds::truth) },
@@ -295,25 +295,25 @@ impl Settings {
                 ca: reader.get("tls.ca", kinds::path_or_none),
             },
             dns: Dns {
-                servers: reader.get("dns.servers", kinds::list(kinds::name_server)),
+                servers: reader.list("dns.servers", kinds::name_server),
                 enum_suffix: reader.get("dns.enum_suffix", kinds::domain),
                 country: reader.get("dns.country", kinds::country),
             },
             federation: Federation {
-                allow: reader.get("federation.allow", kinds::list(kinds::domain_or_all)),
-                deny: reader.get("federation.deny", kinds::list(kinds::domain_or_all)),
+                allow: reader.list("federation.allow", kinds::domain_or_all),
+                deny: reader.list("federation.deny", kinds::domain_or_all),
                 require_tls: reader.get("federation.require_tls", kinds::truth),
                 rate: reader.get("federation.rate", kinds::number(0..=u32::MAX)),
             },
             auth: Auth {
                 realm: reader.set("auth.realm", kinds::realm),
-                algorithms: reader.get("auth.algorithms", kinds::algorithms),
-                trusted_peers: reader.get("auth.trusted_peers", kinds::list(kinds::trusted_peer)),
+                algorithms: reader.list("auth.algorithms", kinds::algorithm),
+                trusted_peers: reader.list("auth.trusted_peers", kinds::trusted_peer),
             },
             storage: Storage::read(reader),
             history: History {
                 limit_bytes: reader.get("history.limit", kinds::number(0..=i64::MAX)).unsigned_abs(),
-                notices: reader.get("history.notices", kinds::percentages),
+                notices: reader.list("history.notices", kinds::number(1..=100)),
                 service: reader.get("history.service", kinds::user_part),
             },
             im: Im {
@@ -326,7 +326,7 @@ impl Settings {
             },
             xdm: Xdm {
                 root: reader.get("xdm.root", kinds::http_root_or_none),
-                admins: reader.get("xdm.admins", kinds::list(kinds::aor)),
+                admins: reader.list("xdm.admins", kinds::aor),
                 remote: reader.get("xdm.remote", kinds::remote_roots),
             },
             ims: Ims {

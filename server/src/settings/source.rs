@@ -69,9 +69,28 @@ pub fn read_env(env: impl Iterator<Item = (OsString, OsString)>, sets: &mut Sets
                 let set = Set { value: env_value(raw, &key.preset), place: variable.to_owned() };
                 sets.insert(path, set);
             }
-            None => faults.push(unknown(path, variable.to_owned())),
+            None => faults.push(unknown_variable(path, variable.to_owned())),
         }
     }
+}
+
+/// A variable that names no key: as [`unknown`], and what else only a variable can get wrong.
+fn unknown_variable(path: String, place: String) -> Fault {
+    let name = path.trim_end_matches('.');
+    let reason = match section(name) {
+        Some(section) => match section.keys.first() {
+            Some(key) => {
+                let example = section.path(key).replacen('.', "__", 1).to_ascii_uppercase();
+                format!("is a section, not a key (name a key of it, such as {ENV_PREFIX}{example})")
+            }
+            None => "is a section, and has no keys in this version (take the variable out)".to_owned(),
+        },
+        None if name.is_empty() || path.starts_with('.') => {
+            format!("names no key (write {ENV_PREFIX}SECTION__KEY, or {ENV_PREFIX}KEY for a key above the sections)")
+        }
+        None => return unknown(path, place),
+    };
+    Fault { place, key: name.to_owned(), reason }
 }
 
 /// As TOML where it is TOML; else, and where a text is wanted, as the text that it is.
@@ -130,7 +149,8 @@ fn owned(value: &DeValue<'_>) -> Option<Value> {
 fn unknown(path: String, place: String) -> Fault {
     let whole = || SECTIONS.iter().flat_map(|section| section.keys.iter().map(|key| section.path(key)));
     let section = path.split_once('.').map(|(section, _)| section);
-    let tables = SECTIONS.iter().map(|section| section.name.to_owned()).filter(|_| section.is_none());
+    let tables = SECTIONS.iter().map(|section| section.name.to_owned());
+    let tables = tables.filter(|name| section.is_none() && !name.is_empty());
     let nearest = whole().chain(tables).map(|each| (distance(&each, &path), each)).min();
     let reason = match nearest {
         Some((far, name)) if far <= 2.max(path.len() / 4) => format!("there is no such key (did you mean {name}?)"),

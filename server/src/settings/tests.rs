@@ -140,14 +140,14 @@ fn each_faulty_value_is_named() {
         ("[federation]\nrate = -1", "federation.rate", "out of range"),
         ("[auth]\nrealm = \"a\\\"b\"", "auth.realm", "without quotes"),
         ("[auth]\nalgorithms = [\"SHA-1\"]", "auth.algorithms", "no choice here"),
-        ("[auth]\nalgorithms = []", "auth.algorithms", "one at least"),
-        ("[auth]\nalgorithms = [\"MD5\", \"MD5\"]", "auth.algorithms", "at most once"),
+        ("[auth]\nalgorithms = []", "auth.algorithms", "is empty"),
+        ("[auth]\nalgorithms = [\"MD5\", \"MD5\"]", "auth.algorithms", "twice"),
         ("[auth]\ntrusted_peers = [\"10.0.0.1/8\"]", "auth.trusted_peers", "10.0.0.0/8"),
         ("[auth]\ntrusted_peers = [\"a b\"]", "auth.trusted_peers", "p.example.net"),
         ("[auth]\ntrusted_peers = [\"p.example.net\"]", "auth.trusted_peers", "speaks TLS"),
         ("[storage]\ndurability = \"hope\"", "storage.durability", "\"fsync\" or \"os\""),
         ("[storage]\npartitions = 0", "storage.partitions", "1 to 4096"),
-        ("[history]\nnotices = [95, 80]", "history.notices", "rising"),
+        ("[history]\nnotices = [95, 80]", "history.notices", "does not rise"),
         ("[history]\nnotices = [101]", "history.notices", "1 to 100"),
         ("[im]\ndirect = true", "im.direct", "not built"),
         ("[im]\nsystem = \"im-history\"", "im.system", "history.service"),
@@ -174,6 +174,43 @@ fn each_faulty_value_is_named() {
         let report = report(text);
         let line = report.lines().find(|line| line.contains(words));
         assert!(line.is_some_and(|line| line.contains(key)), "{text:?} said {report:?}, not {words:?} of {key}");
+    }
+}
+
+#[test]
+fn a_faulty_element_hides_no_fault_of_the_others() {
+    for (text, wanted) in [
+        (
+            "[sip]\nudp = [\"127.0.0.1:1\", \"nowhere\", \"127.0.0.1:1\"]",
+            &["\"nowhere\" is no socket address", "127.0.0.1:1 stands there twice"][..],
+        ),
+        (
+            "[sip]\ntcp = [\"127.0.0.1:1\", 5]\n[msrp]\ntcp = [\"127.0.0.1:1\"]",
+            &["5 is no socket address", "127.0.0.1:1 is where sip.tcp listens too"],
+        ),
+        ("domains = [\"a.b\", \"\", \"A.B\"]", &["\"\" is no domain", "\"a.b\" stands there twice"]),
+        ("domains = [\"\"]", &["\"\" is no domain"]),
+        ("[federation]\ndeny = [7, \"example.com\"]", &["7 is no domain", "is served here"]),
+        ("[auth]\nalgorithms = [\"MD5\", \"SHA-1\", \"MD5\"]", &["no choice here", "\"MD5\" stands there twice"]),
+        ("[auth]\nalgorithms = [\"SHA-1\"]", &["no choice here"]),
+        ("[history]\nnotices = [90, 0, 80]", &["0 is out of range", "does not rise"]),
+    ] {
+        let report = report(text);
+        assert_eq!(report.lines().count(), wanted.len(), "{text}: {report}");
+        for words in wanted {
+            assert!(report.contains(words), "{text}: {words} is not in {report}");
+        }
+    }
+}
+
+#[test]
+fn the_preset_behind_a_faulty_value_is_nobodys_fault() {
+    for text in [
+        "[http]\nlisten = 7\n[msrp]\ntcp = [\"127.0.0.1:8080\"]",
+        "[sip]\ntcp = [\"nowhere\"]\n[msrp]\ntcp = [\"127.0.0.1:5060\"]",
+        "[im]\nsystem = 7\nexploder = \"im-system\"",
+    ] {
+        assert_eq!(report(text).lines().count(), 1, "{text}: {}", report(text));
     }
 }
 
@@ -237,6 +274,16 @@ fn a_fault_of_the_environment_names_the_variable() {
         ),
         ("PARLOUR__COLOUR", "red", "PARLOUR__COLOUR: colour: there is no such key"),
         ("PARLOUR__SHARDS", "many", "PARLOUR__SHARDS: shards: \"many\" is no number"),
+        (
+            "PARLOUR__SIP",
+            "3",
+            "PARLOUR__SIP: sip: is a section, not a key (name a key of it, such as PARLOUR__SIP__UDP)",
+        ),
+        ("PARLOUR__SIP__", "3", "PARLOUR__SIP__: sip: is a section, not a key"),
+        ("PARLOUR__PRESENCE", "3", "PARLOUR__PRESENCE: presence: is a section, and has no keys"),
+        ("PARLOUR__", "2", "PARLOUR__: names no key (write PARLOUR__SECTION__KEY, or PARLOUR__KEY for"),
+        ("PARLOUR____DOMAIN", "a.b", "PARLOUR____DOMAIN: .domain: names no key (write"),
+        ("PARLOUR__SIP__UPD", "[]", "PARLOUR__SIP__UPD: sip.upd: there is no such key (did you mean sip.udp?)"),
     ] {
         let report = loaded_with("", &[(variable, value)]).unwrap_err().to_string();
         assert!(report.contains(words), "{report}");
