@@ -194,11 +194,27 @@ fn listen_shows_what_comes_and_ends_when_it_has_enough() {
     assert_eq!(code(&output), 1);
     assert!(began.elapsed() < Duration::from_secs(10));
     assert!(out(&output).contains("<sip:bob@example.com> (written 1994-11-06 "), "{}", out(&output));
-    assert!(
-        out(&output).contains("Hello\u{fffd}[2J") && !out(&output).contains('\u{1b}'),
-        "a stranger steers no terminal"
-    );
+    let shown = out(&output);
+    assert!(shown.contains(r"Hello\u{1b}[2J") && !shown.contains('\u{1b}'), "a stranger steers no terminal: {shown}");
     assert!(err(&output).contains("only 1 of 2 messages came within 1 s"), "{}", err(&output));
+}
+
+#[test]
+fn what_turns_the_direction_of_writing_is_seen_by_a_person_and_passed_to_a_script() {
+    let cpim = "From: \u{202e}Boss <sip:bob@example.com>\r\nTo: <sip:alice@example.com>\r\n\r\n\
+        Content-Type: text/plain;charset=utf-8\r\n\r\npay \u{2067}now\u{2069}\n00:00:00 <sip:carol@example.com> yes";
+    let message = support::request("MESSAGE", "1", "Content-Type: message/cpim\r\n", cpim);
+    let toy = Toy::start(&[message.clone()], false);
+    let output = run(toy.addr, &["listen", "--count", "1", "--for", "15"], "");
+    let shown = out(&output);
+    assert!(shown.contains(r"pay \u{2067}now\u{2069}"), "{shown}");
+    assert!(!shown.contains(['\u{202e}', '\u{2067}', '\u{2069}']), "{shown}");
+    assert!(shown.lines().any(|line| line == "    00:00:00 <sip:carol@example.com> yes"), "{shown}");
+
+    let toy = Toy::start(&[message], false);
+    let output = run(toy.addr, &["listen", "--json", "--count", "1", "--for", "15"], "");
+    let text = events(&output)[1]["text"].as_str().unwrap().to_owned();
+    assert_eq!(text, "pay \u{2067}now\u{2069}\n00:00:00 <sip:carol@example.com> yes");
 }
 
 #[test]
@@ -294,6 +310,17 @@ fn a_server_that_is_not_there_or_silent_is_named() {
         );
         assert_eq!(kinds(&events(&output)).last(), Some(&"error"));
     }
+}
+
+#[test]
+fn a_file_that_cannot_be_used_is_named_with_what_to_do() {
+    let toy = Toy::start(&[], false);
+    let folder = env!("CARGO_MANIFEST_DIR");
+    let output = run(toy.addr, &["message", "bob", "Hello", "--wire", folder], "");
+    assert_eq!(code(&output), 1);
+    let said = err(&output);
+    assert!(said.contains(&format!("--wire {folder}")) && said.contains("name a file"), "{said}");
+    assert!(toy.heard(Method::Message).is_empty(), "nothing is sent before");
 }
 
 #[test]

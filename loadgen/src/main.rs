@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)] // a program for a terminal
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{ArgGroup, Parser, Subcommand};
@@ -83,6 +84,7 @@ fn run(command: Command) -> Result<bool, (u8, String)> {
         Command::Run { options, quiet } => {
             let json = options.json.clone();
             let plan = options.resolve().map_err(|faults| (2, faults.to_string()))?;
+            json.as_deref().map_or(Ok(()), writable)?;
             let report = scenario::run(&plan, quiet).map_err(failed)?;
             print!("{}", report.text());
             if let Some(path) = json {
@@ -105,6 +107,7 @@ fn run(command: Command) -> Result<bool, (u8, String)> {
             Ok(true)
         }
         Command::Compare(options) => {
+            options.json.as_deref().map_or(Ok(()), writable)?;
             let comparison = compare::run(&options, |line| eprintln!("{line}")).map_err(failed)?;
             print!("{}", comparison.text());
             if let Some(path) = &options.json {
@@ -116,6 +119,14 @@ fn run(command: Command) -> Result<bool, (u8, String)> {
     }
 }
 
+/// Where the result is to stand can be written to: known before an hour has gone by.
+fn writable(path: &Path) -> Result<(), (u8, String)> {
+    let opened = std::fs::OpenOptions::new().append(true).create(true).open(path);
+    opened
+        .map(drop)
+        .map_err(|error| (2, format!("--json {}: {error} (name a file that can be written)", path.display())))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,6 +135,14 @@ mod tests {
     #[test]
     fn the_command_line_is_one_that_clap_finds_no_fault_in() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_result_that_cannot_be_written_is_known_at_the_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let (status, text) = writable(folder.path()).unwrap_err();
+        assert!(status == 2 && text.contains(&folder.path().display().to_string()), "{text}");
+        writable(&folder.path().join("report.json")).unwrap();
     }
 
     #[test]

@@ -570,7 +570,9 @@ impl Options {
 }
 
 fn read(path: &Path) -> Result<Options, Faults> {
-    let text = std::fs::read_to_string(path).map_err(|error| Faults(vec![format!("{}: {error}", path.display())]))?;
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        Faults(vec![format!("{}: {error} (name a plan, such as those in config/load)", path.display())])
+    })?;
     toml::from_str(&text).map_err(|error| Faults(vec![format!("{}: {error}", path.display())]))
 }
 

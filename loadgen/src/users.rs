@@ -60,7 +60,10 @@ pub fn of(plan: &Plan) -> io::Result<Vec<User>> {
 
 /// The lines `aor,password[,…]` of a file; empty ones and those that begin with `#` are passed over.
 fn from_file(path: &Path) -> io::Result<Vec<User>> {
-    let text = std::fs::read_to_string(path)?;
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        let remedy = "users_file names lines aor,password: parlour-load users > FILE writes some";
+        io::Error::new(error.kind(), format!("{}: {error} ({remedy})", path.display()))
+    })?;
     let lines = text.lines().enumerate().map(|(at, line)| (at + 1, line.trim()));
     lines
         .filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
@@ -104,6 +107,15 @@ mod tests {
         );
         assert_eq!(users[2].password.as_deref(), Some("secret"));
         assert_eq!(users[3].password, None);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_named_with_what_to_do() {
+        let folder = tempfile::tempdir().unwrap();
+        for path in [folder.path().to_owned(), folder.path().join("none")] {
+            let error = from_file(&path).err().unwrap().to_string();
+            assert!(error.contains(&path.display().to_string()) && error.contains("parlour-load users"), "{error}");
+        }
     }
 
     #[test]

@@ -39,15 +39,16 @@ pub enum LineFault {
 /// Reads a file, line by line: each user, or what is wrong with his line, goes to `take` with the line's number.
 ///
 /// # Errors
-/// The file cannot be read, or `take` failed.
-pub fn read<E: From<std::io::Error>>(
+/// The file cannot be read, which `unreadable` puts into words, or `take` failed.
+pub fn read<E>(
     mut file: impl BufRead,
+    unreadable: impl Fn(std::io::Error) -> E,
     mut take: impl FnMut(usize, Result<NewUser, LineFault>) -> Result<(), E>,
 ) -> Result<(), E> {
     let mut line = Vec::new();
     for number in 1.. {
         line.clear();
-        if file.read_until(b'\n', &mut line)? == 0 {
+        if file.read_until(b'\n', &mut line).map_err(&unreadable)? == 0 {
             break;
         }
         let user = match std::str::from_utf8(&line) {
@@ -196,7 +197,8 @@ mod tests {
         let mut heard = Vec::new();
         let file =
             [b"# two\nsip:a@b,x\n\n\xff\nsip:c@d".as_slice(), &[b'x'; IMPORT_LINE_BYTES_MAX], b"\nsip:e@f,z"].concat();
-        read::<std::io::Error>(file.as_slice(), |line, user| {
+        let unreadable = |error: std::io::Error| error;
+        read(file.as_slice(), unreadable, |line, user| {
             heard.push((line, user.map(|user| user.aor)));
             Ok(())
         })

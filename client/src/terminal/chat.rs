@@ -229,7 +229,11 @@ fn follow(
 async fn read(path: PathBuf) -> Result<Vec<u8>, ProgramError> {
     let what = format!("/send {}", path.display());
     let read = spawn_blocking(move || {
-        let bytes = std::fs::metadata(&path)?.len();
+        let file = std::fs::metadata(&path)?;
+        if file.is_dir() {
+            return Err(std::io::ErrorKind::IsADirectory.into());
+        }
+        let bytes = file.len();
         if bytes > MSRP_MESSAGE_BYTES_MAX {
             let fault = format!("{bytes} octets, of at most {MSRP_MESSAGE_BYTES_MAX}");
             return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, fault));
@@ -237,7 +241,7 @@ async fn read(path: PathBuf) -> Result<Vec<u8>, ProgramError> {
         std::fs::read(path)
     });
     let read = read.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
-    read.map_err(|reason| ProgramError::File { what, reason })
+    read.map_err(|reason| ProgramError::Unusable { what, reason, remedy: "name a file that can be read" })
 }
 
 fn tell(desk: &Desk<'_>, peer: &str, (what, delivery): Outcome, tally: &mut Tally) {

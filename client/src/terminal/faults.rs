@@ -30,6 +30,16 @@ pub enum ProgramError {
         /// What the system said.
         reason: io::Error,
     },
+    /// A file that somebody named.
+    #[error("{what}: {reason}; {remedy}")]
+    Unusable {
+        /// What was asked for.
+        what: String,
+        /// What the system said.
+        reason: io::Error,
+        /// What to do.
+        remedy: &'static str,
+    },
     /// A final answer that is no 2xx.
     #[error("{to} did not get the message: {status} {reason}{hint}")]
     NotDelivered {
@@ -73,6 +83,7 @@ impl ProgramError {
             Self::Client(_)
             | Self::Server { .. }
             | Self::File { .. }
+            | Self::Unusable { .. }
             | Self::NotDelivered { .. }
             | Self::TooFew { .. }
             | Self::SomeFailed { .. }

@@ -84,8 +84,11 @@ async fn settings(arguments: &Arguments, password: String) -> Result<(Account, O
         account.user.clone_from(login);
     }
     let tap = wire.as_ref().map(|path| {
-        let file = File::create(path)
-            .map_err(|reason| ProgramError::File { what: format!("--wire {}", path.display()), reason })?;
+        let file = File::create(path).map_err(|reason| ProgramError::Unusable {
+            what: format!("--wire {}", path.display()),
+            reason,
+            remedy: "name a file that can be written",
+        })?;
         Ok::<_, ProgramError>(tap_into(file))
     });
     let tap = tap.transpose()?;

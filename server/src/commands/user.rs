@@ -167,14 +167,18 @@ fn show(user: &ShownUser) {
 }
 
 fn import(file: &Path, settings: &Settings) -> Result<(), Failure> {
-    let unreadable = |why: std::io::Error| Failure::new(format!("{}: {why} (name a file of users)", file.display()));
-    let lines: Box<dyn BufRead> = if file == Path::new("-") {
+    let unreadable = |why: std::io::Error| {
+        Failure::new(format!("{}: {why} (name a file of lines aor,password, or - for standard input)", file.display()))
+    };
+    let mut lines: Box<dyn BufRead> = if file == Path::new("-") {
         Box::new(std::io::stdin().lock())
     } else {
         Box::new(BufReader::new(File::open(file).map_err(unreadable)?))
     };
+    // A directory can be opened, and not be read: that is said before the store is taken.
+    lines.fill_buf().map_err(unreadable)?;
     let mut import = Import { place: Place::open(settings)?, waiting: Vec::new(), added: 0, faulty: 0 };
-    import::read(lines, |line, user| {
+    import::read(lines, unreadable, |line, user| {
         match user {
             Ok(user) => import.waiting.push((line, user)),
             Err(fault) => import.fault(file, line, &fault),

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::net::{TcpListener, UdpSocket};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use client::Transport;
@@ -16,7 +16,7 @@ use crate::person::Person;
 #[test]
 fn exit_status_is_0_for_done_1_for_failed_and_2_for_misuse() {
     let node = Node::prepared(&[]);
-    let version = programs::run(std::process::Command::new(binary("parlour")).arg("version"), PATIENCE);
+    let version = programs::run(Command::new(binary("parlour")).arg("version"), PATIENCE);
     assert_eq!((code(&version), version.stdout.contains("parlour")), (Some(0), true), "{}", version.stdout);
     assert_eq!(code(&node.run(&["check"])), Some(0));
     assert_eq!(code(&node.run(&["user", "remove", "sip:nobody@example.com"])), Some(1));
@@ -31,14 +31,14 @@ fn check_names_every_fault_with_file_key_and_reason() {
     let faulty = "domain = \"not a domain\"\n[sip]\nudp = [\"127.0.0.1\"]\nport = 5060\n[deferred]\nexpiry = \"soon\"\n\
         [storage]\nengine = \"paper\"\n[auth]\nalgorithms = [\"ROT13\"]\n";
     std::fs::write(&file, faulty).expect("the folder takes a file");
-    let mut check = std::process::Command::new(binary("parlour"));
+    let mut check = Command::new(binary("parlour"));
     let checked = programs::run(check.arg("check").arg("--config").arg(&file), PATIENCE);
     let said = checked.stdout + &checked.stderr;
     assert_eq!(checked.status.and_then(|status| status.code()), Some(1), "{said}");
     for key in ["domain", "sip.udp", "sip.port", "deferred.expiry", "storage.engine", "auth.algorithms"] {
         assert!(said.lines().any(|line| line.contains("faulty.toml") && line.contains(key)), "no {key} in:\n{said}");
     }
-    let mut serve = std::process::Command::new(binary("parlour"));
+    let mut serve = Command::new(binary("parlour"));
     let refused = programs::run(serve.arg("serve").arg("--config").arg(&file), PATIENCE);
     assert_eq!(refused.status.and_then(|status| status.code()), Some(1), "a server does not start on it");
 }
@@ -84,6 +84,25 @@ fn an_import_takes_the_good_lines_and_names_each_faulty_one() {
 }
 
 #[test]
+fn a_file_that_cannot_be_read_is_named_with_what_to_do() {
+    let node = Node::prepared(&[]);
+    let (folder, missing) = (node.folder().display().to_string(), node.folder().join("none").display().to_string());
+    for (words, name, remedy) in [
+        (&["user", "import", folder.as_str()][..], &folder, "name a file of lines"),
+        (&["user", "import", missing.as_str()], &missing, "name a file of lines"),
+    ] {
+        let said = node.run(words);
+        assert_eq!(code(&said), Some(1), "{words:?}: {}", said.stderr);
+        assert!(said.stderr.contains(name.as_str()) && said.stderr.contains(remedy), "{words:?}: {}", said.stderr);
+    }
+    for name in [&folder, &missing] {
+        let said = programs::run(Command::new(binary("parlour")).args(["check", "--config", name]), PATIENCE);
+        assert!(said.stderr.contains(name.as_str()) && said.stderr.contains("--config FILE"), "{}", said.stderr);
+    }
+    assert!(!node.data().exists(), "the store is not made for a file that cannot be read");
+}
+
+#[test]
 fn a_port_or_a_data_directory_of_another_process_is_refused_by_name() {
     let node = house(&[], &[]);
     let again = node.run(&["serve"]);
@@ -113,7 +132,7 @@ fn a_port_or_a_data_directory_of_another_process_is_refused_by_name() {
 fn parlour_client_talks_and_listens_for_scripts() {
     let node = house(&[], &["alice", "bob"]);
     let client = |user: &str, words: &[&str]| {
-        let mut command = std::process::Command::new(binary("parlour-client"));
+        let mut command = Command::new(binary("parlour-client"));
         command.args(["--json", "--aor", &crate::house::aor(user), "--server", &node.sip().to_string()]);
         command.args(words).env("PARLOUR_PASSWORD", password(user));
         command
