@@ -10,4 +10,5 @@ pub mod run;
 pub mod screen;
 pub mod stdin;
 pub mod talk;
+pub mod visible;
 pub mod words;

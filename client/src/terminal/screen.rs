@@ -1,6 +1,6 @@
 //! The one place where `parlour-client` writes: events to standard output, faults to standard error.
 //!
-//! What a stranger sent is shown without its control characters: a message cannot steer the terminal.
+//! For people, what a stranger sent is made safe to look at ([`visible`]); scripts get it as it came.
 
 use std::cell::Cell;
 use std::fmt::Display;
@@ -11,6 +11,7 @@ use serde_json::json;
 use time::{OffsetDateTime, UtcOffset};
 
 use super::report::Report;
+use super::visible::visible;
 
 /// Where a person or a script reads.
 pub struct Screen {
@@ -42,7 +43,7 @@ impl Screen {
                 self.line(&object.to_string());
             }
         } else {
-            self.line(&format!("{} {}", self.clock(SystemTime::now()), clean(&report.line(|at| self.stamp(at)))));
+            self.line(&format!("{} {}", self.clock(SystemTime::now()), visible(&report.line(|at| self.stamp(at)))));
         }
     }
 
@@ -64,7 +65,7 @@ impl Screen {
     /// Shows on standard error alone what scripts know from another event.
     pub fn complain(&self, fault: &dyn Display) {
         // Where standard error is closed too there is nobody left to tell.
-        let _ = writeln!(io::stderr().lock(), "parlour-client: {}", clean(&fault.to_string()));
+        let _ = writeln!(io::stderr().lock(), "parlour-client: {}", visible(&fault.to_string()));
     }
 
     fn line(&self, line: &str) {
@@ -87,19 +88,9 @@ impl Screen {
     }
 }
 
-/// Control characters but line end and tab become U+FFFD: escape sequences of a stranger do nothing.
-pub fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c }).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_message_cannot_steer_the_terminal() {
-        assert_eq!(clean("a\u{1b}[2Jb\u{9b}c\r\td\n"), "a\u{fffd}[2Jb\u{fffd}c\u{fffd}\td\n");
-    }
 
     #[test]
     fn times_are_shown_with_all_their_digits() {
