@@ -296,6 +296,23 @@ fn a_slow_receiver_holds_its_sender_and_loses_nothing() {
 }
 
 #[test]
+fn a_read_buffer_that_was_lent_comes_back_when_nobody_has_a_share_of_it() {
+    let mut read = Read::new(100);
+    let first = read.room().as_ptr();
+    read.fill(100);
+    let share = read.share(10..20);
+    let second = read.room().as_ptr();
+    assert_ne!(first, second, "somebody still has a share of the first");
+    read.fill(100);
+    drop((share, read.share(0..5)));
+    let third = read.room().as_ptr();
+    assert!(third == first || third == second);
+    read.fill(100);
+    let _held = read.share(0..5);
+    assert!([first, second].contains(&read.room().as_ptr()) && read.room().len() == 100);
+}
+
+#[test]
 fn what_is_sent_before_the_other_side_is_there_waits_for_it() {
     // Decisions D9.
     let (mut world, mut alice, mut bob) = (World::new(), End::new(1, 1 << 30), End::new(2, 1 << 30));

@@ -17,27 +17,34 @@ use crate::outbox::{Outbox, Sent, Waiting};
 const COPY_BELOW: usize = 1_024;
 /// Slices that one system call takes.
 const SLICES: usize = 256;
+/// Buffers of which somebody has a share that are kept for when he has it no more: a new one would have to be zeroed.
+const LENT_MAX: usize = 16;
 
 /// The octets of one read: borrowed while they are cut, shared when a socket does not take them.
 pub struct Read {
     buffer: Vec<u8>,
     filled: usize,
     shared: Option<Bytes>,
+    lent: Vec<Bytes>,
 }
 
 impl Read {
     /// A buffer of this size.
     pub fn new(bytes: usize) -> Self {
-        Self { buffer: vec![0; bytes], filled: 0, shared: None }
+        Self { buffer: vec![0; bytes], filled: 0, shared: None, lent: Vec::new() }
     }
 
     /// Where the next read goes; what was read before is forgotten. A buffer that somebody still has a share of is left to
-    /// him, and a new one taken.
+    /// him, and another taken.
     pub fn room(&mut self) -> &mut [u8] {
         if let Some(shared) = self.shared.take() {
-            let bytes = shared.len().max(self.buffer.len());
-            self.buffer = shared.try_into_mut().map_or_else(|_| vec![0; bytes], Vec::from);
-            self.buffer.resize(bytes, 0);
+            let bytes = shared.len();
+            self.lent.push(shared);
+            let back = self.lent.iter().rposition(Bytes::is_unique).map(|at| self.lent.swap_remove(at));
+            self.buffer = back.and_then(|back| back.try_into_mut().ok()).map_or_else(|| vec![0; bytes], Vec::from);
+            if self.lent.len() > LENT_MAX {
+                self.lent.swap_remove(0);
+            }
         }
         &mut self.buffer
     }
