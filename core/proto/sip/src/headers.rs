@@ -57,6 +57,7 @@ names! {
     FlowTimer "Flow-Timer" 0 false,
     UserAgent "User-Agent" 0 false,
     InReplyTo "In-Reply-To" 0 true,
+    MaxBreadth "Max-Breadth" 0 false,
     MinExpires "Min-Expires" 0 false,
     ReferredBy "Referred-By" b'b' false,
     RetryAfter "Retry-After" 0 false,

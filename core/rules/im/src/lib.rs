@@ -7,11 +7,14 @@
 //!                              ▲                └─ stored ────> deferred (a Mailbox) ──> 202
 //!                              └──── one letter at a time ──────────┘     └─ delivery: which notice is owed
 //! INVITE ────> routing ──> session ───────────────────────────> two dialogs, from the first ring to the last BYE
+//! all else ──> itinerary, routing ──> forking (a Forking) ────> the devices' best answer, or all of their 2xx
 //! ```
 
 pub mod deferred;
 pub mod delivery;
 pub mod entry;
+pub mod forking;
+pub mod itinerary;
 pub mod pager;
 pub mod refusal;
 pub mod registrar;
@@ -20,6 +23,7 @@ pub mod session;
 
 pub use deferred::Mailbox;
 pub use entry::{Entry, EntryId, Kind};
+pub use forking::Forking;
 pub use pager::Delivery;
 pub use refusal::Refusal;
 pub use session::Side;

@@ -1,7 +1,7 @@
 //! What a request is for: this house itself, one of its users, one of its services, or somebody elsewhere.
 
 use base::Aor;
-use sip::{Scheme, Uri};
+use sip::{Method, Scheme, Uri, View};
 
 use crate::refusal::Refusal;
 
@@ -37,8 +37,42 @@ pub enum Route {
     User(Aor),
     /// To one of our services.
     Service(Service),
+    /// Within a dialog that passes through the house, along a way that it has recorded (RFC 3261 §16.4).
+    Along,
     /// To another domain.
     Elsewhere(String),
+}
+
+/// What a request to one of our users is for: a part of the house that answers in the user's name, or the user's devices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Business {
+    /// A page message: relayed, or kept until the user is there.
+    Page,
+    /// An INVITE for a session that the house itself takes.
+    Session,
+    /// Whatever the house knows nothing of: passed on as it is (RFC 3261 §16). An event package that the house serves
+    /// itself is told apart in [`business`], by Event.
+    Passage,
+}
+
+/// What this request to a user is for.
+pub fn business(request: View<'_>) -> Business {
+    match request.method() {
+        Method::Message => Business::Page,
+        Method::Invite if is_talk_of_others(request) => Business::Passage,
+        Method::Invite => Business::Session,
+        _ => Business::Passage,
+    }
+}
+
+/// Whether an INVITE describes a session without any MSRP. Who describes none may want one: he is told what we lack.
+fn is_talk_of_others(invite: View<'_>) -> bool {
+    let is_sdp = invite.content_type().is_some_and(|kind| kind.is("application/sdp"));
+    let mut lines = invite.body().split(|octet| *octet == b'\n');
+    let is_media = |line: &[u8]| line.starts_with(b"m=");
+    is_sdp
+        && lines.clone().any(is_media)
+        && !lines.any(|line| line.get(..10).is_some_and(|start| start.eq_ignore_ascii_case(b"m=message ")))
 }
 
 impl House {
@@ -104,7 +138,7 @@ impl Route {
     /// answer what they are asked when they are built. `None` for what has a home.
     pub fn refusal(&self) -> Option<Refusal> {
         match self {
-            Self::Ours | Self::User(_) => None,
+            Self::Ours | Self::User(_) | Self::Along => None,
             Self::Service(_) => Some(Refusal::new(404, "Service Not Available Here")),
             Self::Elsewhere(_) => Some(Refusal::new(404, "Domain Not Served Here")),
         }
@@ -172,6 +206,30 @@ mod tests {
         // RFC 3261 §16.3 step 2
         assert_eq!(route("nobodyKnowsThisScheme:totallyopaquecontent").unwrap_err().status, 416);
         assert_eq!(route("mailto:a@example.com").unwrap_err().status, 416);
+    }
+
+    #[test]
+    fn what_the_house_knows_nothing_of_is_the_devices_business() {
+        let business = |method: &str, kind: &str, body: &str| {
+            let text = format!(
+                "{method} sip:b@x SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bK1\r\nFrom: <sip:a@x>;tag=1\r\nTo: <sip:b@x>\r\n\
+                 Call-ID: 1\r\nCSeq: 1 {method}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            );
+            super::business(sip::Message::parse(text.into()).unwrap().view())
+        };
+        let (audio, talk) =
+            ("v=0\r\nm=audio 4000 RTP/AVP 0\r\n", "v=0\r\nM=MESSAGE 9 TCP/MSRP *\r\nm=audio 4000 RTP/AVP 0\r\n");
+        assert_eq!(business("INVITE", "application/sdp", audio), Business::Passage);
+        for (kind, body) in
+            [("application/sdp", talk), ("application/sdp", ""), ("application/sdp", "v=0"), ("text/plain", audio)]
+        {
+            assert_eq!(business("INVITE", kind, body), Business::Session, "{kind} {body}");
+        }
+        assert_eq!(business("MESSAGE", "text/plain", "x"), Business::Page);
+        for method in ["SUBSCRIBE", "NOTIFY", "FROBNICATE", "OPTIONS", "REFER"] {
+            assert_eq!(business(method, "application/sdp", talk), Business::Passage);
+        }
     }
 
     proptest! {
