@@ -51,6 +51,7 @@ fn write(c: &mut Criterion) {
         strip: &strip,
         received: source,
         add: b"",
+        record: b"",
     };
     let mut group = c.benchmark_group("write");
     group.bench_function("forward the request", |b| {

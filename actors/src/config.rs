@@ -112,6 +112,14 @@ impl Config {
         self.realm.as_deref().unwrap_or(domain)
     }
 
+    /// Whether a Digest realm is one of ours.
+    pub fn is_own_realm(&self, realm: &str) -> bool {
+        match &self.realm {
+            Some(own) => own == realm,
+            None => self.domains.iter().any(|own| own.eq_ignore_ascii_case(realm)),
+        }
+    }
+
     /// Whether a domain is ours.
     pub fn is_ours(&self, domain: &str) -> bool {
         self.domains.iter().any(|own| own == domain)

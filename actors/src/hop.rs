@@ -3,6 +3,8 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use smallvec::SmallVec;
+
 /// A connection of this process; never used twice while the process lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnId(pub u32);
@@ -24,6 +26,11 @@ enum Kind {
     UdpV6,
     StreamV4,
     StreamV6,
+}
+
+impl Kind {
+    /// By their numbers.
+    const ALL: [Self; 4] = [Self::UdpV4, Self::UdpV6, Self::StreamV4, Self::StreamV6];
 }
 
 impl Hop {
@@ -72,6 +79,37 @@ impl Hop {
         matches!(self.kind, Kind::StreamV4 | Kind::StreamV6)
     }
 
+    /// As octets, as few as there are: for tokens that others keep for us.
+    pub fn octets(&self) -> SmallVec<[u8; 24]> {
+        let mut octets = SmallVec::new();
+        octets.push(self.kind as u8);
+        octets.push(self.listener);
+        octets.extend_from_slice(&self.port.to_be_bytes());
+        if self.is_reliable() {
+            octets.extend_from_slice(&self.conn.0.to_be_bytes());
+        }
+        match self.peer().ip() {
+            IpAddr::V4(ip) => octets.extend_from_slice(&ip.octets()),
+            IpAddr::V6(ip) => octets.extend_from_slice(&ip.octets()),
+        }
+        octets
+    }
+
+    /// From such octets.
+    pub fn of_octets(octets: &[u8]) -> Option<Self> {
+        let (&[kind, listener, high, low], rest) = octets.split_first_chunk()?;
+        let kind = *Kind::ALL.get(usize::from(kind))?;
+        let is_stream = matches!(kind, Kind::StreamV4 | Kind::StreamV6);
+        let (conn, rest) = if is_stream { rest.split_first_chunk()? } else { (&[0; 4], rest) };
+        let ip = match <[u8; 4]>::try_from(rest) {
+            Ok(ip) => IpAddr::from(ip),
+            Err(_) => IpAddr::from(<[u8; 16]>::try_from(rest).ok()?),
+        };
+        let peer = SocketAddr::new(ip, u16::from_be_bytes([high, low]));
+        let conn = ConnId(u32::from_be_bytes(*conn));
+        Some(Self { kind, ..Self::new(peer, conn, listener, is_stream) })
+    }
+
     /// As a Via header names it.
     pub fn transport(&self) -> &'static str {
         if self.is_reliable() { "TCP" } else { "UDP" }
@@ -95,6 +133,11 @@ mod tests {
             let (udp, tcp) = (Hop::udp(3, peer), Hop::stream(ConnId(9), peer));
             assert_eq!((udp.peer(), udp.listener(), udp.conn(), udp.is_reliable()), (peer, 3, None, false));
             assert_eq!((tcp.peer(), tcp.conn(), tcp.is_reliable()), (peer, Some(ConnId(9)), true));
+            for hop in [udp, tcp] {
+                let octets = hop.octets();
+                assert_eq!(Hop::of_octets(&octets), Some(hop));
+                assert_eq!(Hop::of_octets(&octets[..octets.len() - 1]), None);
+            }
         }
         assert_eq!(size_of::<Hop>(), 24);
     }

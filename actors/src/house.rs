@@ -6,9 +6,10 @@ use std::sync::Arc;
 use actix::Recipient;
 use base::{Aor, IdMaker, KeyedHash, Now};
 use sip::digest::Nonces;
+use sip::{Scheme, Uri};
 use storage::Store;
 
-use crate::config::Config;
+use crate::config::{Config, ListenerName};
 use crate::hop::Hop;
 use crate::message::{Dial, DialLeg};
 use crate::metrics::Metrics;
@@ -18,7 +19,8 @@ use crate::registry::Registry;
 use crate::session::Sessions;
 use crate::sources::Sources;
 use crate::switch::Switch;
-use crate::transactions::Transactions;
+use crate::transactions::{SIP_PORT, Transactions};
+use crate::ways::Ways;
 
 /// Where the time comes from: [`Now::read`], or a simulated world.
 pub type Clock = fn() -> Now;
@@ -39,6 +41,10 @@ pub struct House {
     pub sessions: Sessions,
     /// MSRP's forwarding table.
     pub switch: Switch,
+    /// Where dialogs that pass through have come by.
+    pub ways: Ways,
+    /// What marks a request that has been here before.
+    pub loops: KeyedHash,
     /// Nonces and their counts.
     pub nonces: Nonces,
     /// How fast each source asks.
@@ -67,6 +73,8 @@ impl House {
             flows,
             sessions: Sessions::new(&ids, config.shards),
             switch: Switch::new(&ids, config.msrp.clone()),
+            ways: Ways::new(&ids),
+            loops: hash(&ids),
             nonces: Nonces::new(hash(&ids), base::limits::NONCES_MAX),
             sources: Sources::new(hash(&ids), config.challenges_per_source),
             store,
@@ -93,6 +101,22 @@ impl House {
     /// Introduces who opens connections for sessions; once.
     pub fn introduce_for_legs(&self, dial: Recipient<DialLeg>) {
         self.switch.introduce(Box::new(move |opened, outbox| dial.try_send(DialLeg { opened, outbox }).is_ok()));
+    }
+
+    /// Whether a URI's host and port are ours: a domain, or what we call ourselves on the way.
+    pub fn names(&self, uri: &Uri<'_>) -> bool {
+        if !matches!(uri.scheme, Scheme::Sip | Scheme::Sips) {
+            return false;
+        }
+        let Ok(host) = std::str::from_utf8(uri.host) else { return false };
+        let port = uri.port.unwrap_or(SIP_PORT);
+        let is_it = |name: &ListenerName| match name.sent_by.rsplit_once(':') {
+            Some((own, number)) if !number.ends_with(']') => {
+                own.eq_ignore_ascii_case(host) && number == port.to_string()
+            }
+            _ => name.sent_by.eq_ignore_ascii_case(host) && port == SIP_PORT,
+        };
+        self.routing.serves(host) || self.config.udp.iter().chain([&self.config.tcp]).any(is_it)
     }
 
     /// A connection to `peer`, the one that stands or one opened now: its hop is good for sending at once.

@@ -13,6 +13,7 @@ pub mod metrics;
 pub mod node;
 pub mod nursery;
 pub mod outbox;
+mod passage;
 pub mod reach;
 pub mod registry;
 pub mod router;
@@ -26,6 +27,7 @@ pub mod transactions;
 pub mod tree;
 pub mod turn;
 pub mod user;
+pub mod ways;
 
 #[cfg(test)]
 mod testing;

@@ -74,6 +74,11 @@ pub enum Offer {
         /// Who asks.
         session: SessionKey,
     },
+    /// A passage wants to know all devices of this user.
+    Devices {
+        /// Who asks.
+        passage: SessionKey,
+    },
     /// A test's wish.
     Panic,
 }
@@ -126,6 +131,8 @@ pub enum SessionInput {
     Switch(SwitchEvent),
     /// An INVITE that begins a session; the answer is owed.
     Invite(Box<Invite>),
+    /// A request that is passed on; the answer is owed. The actor that this starts is a passage.
+    Passage(Box<Passage>),
     /// An INVITE that the session serves came again.
     Repeated {
         /// Its transaction's identity.
@@ -168,6 +175,26 @@ pub struct Invite {
     pub entry: Entry,
     /// What it offers.
     pub offer: sdp::Offer,
+}
+
+/// A request of somebody who is known, for devices of our users or along a dialog's way.
+#[derive(Debug)]
+pub struct Passage {
+    /// Where it goes.
+    pub destination: Destination,
+    /// The request, and the way back.
+    pub answer: Answer,
+    /// An INVITE's place among those that are served.
+    pub entry: Option<Entry>,
+}
+
+/// Where a request is passed on to.
+#[derive(Debug)]
+pub enum Destination {
+    /// To all devices of this user.
+    User(Aor),
+    /// To one hop.
+    Contact(Box<Contact>),
 }
 
 /// A request within a dialog of a session's.

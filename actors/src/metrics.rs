@@ -67,10 +67,14 @@ pub enum Count {
     SessionsTaken,
     /// Sessions that have ended, taken or not.
     SessionsEnded,
+    /// Requests passed on to devices, forks counted one by one.
+    Passed,
+    /// Requests that came back unchanged, cut off (482).
+    Looped,
 }
 
 /// Metric names and what they count, in the order of [`Count`].
-pub const NAMES: [(&str, &str); 30] = [
+pub const NAMES: [(&str, &str); 32] = [
     ("parlour_sip_requests_total", "SIP requests received"),
     ("parlour_sip_responses_total", "SIP responses received"),
     ("parlour_sip_garbage_total", "Datagrams and frames that are no SIP, dropped"),
@@ -101,6 +105,8 @@ pub const NAMES: [(&str, &str); 30] = [
     ("parlour_sessions_called_total", "Sessions that were asked for"),
     ("parlour_sessions_taken_total", "Sessions that were taken"),
     ("parlour_sessions_ended_total", "Sessions that have ended, taken or not"),
+    ("parlour_sip_passed_total", "Requests passed on to devices"),
+    ("parlour_sip_loops_total", "Requests that came back unchanged, refused with 482"),
 ];
 
 /// The sums, shared by all shards.

@@ -28,6 +28,8 @@ bitflags! {
         const CHARGE = 1 << 4;
         /// A copy goes to the authorities.
         const INTERCEPT = 1 << 5;
+        /// There are contacts that take no instant messages: a message does not climb for it, all else does.
+        const OTHERS = 1 << 6;
     }
 }
 
@@ -82,7 +84,16 @@ impl Reach {
     /// The one way of an online user, if a message may be relayed where it was read.
     pub fn only_way(&self, unix_s: u64) -> Option<&Way> {
         match &*self.ways {
-            [way] if self.climb.is_empty() && way.expires_unix_s > unix_s => Some(way),
+            [way] if self.climb.difference(Climb::OTHERS).is_empty() && way.expires_unix_s > unix_s => Some(way),
+            _ => None,
+        }
+    }
+
+    /// The one contact of an online user, if what the house knows nothing of may be passed on to it where it was read.
+    /// Letters that wait and page messages that are not taken do not matter to it.
+    pub fn only_contact(&self, unix_s: u64) -> Option<&Way> {
+        match &*self.ways {
+            [way] if (Climb::QUEUED | Climb::CLOSED).contains(self.climb) && way.expires_unix_s > unix_s => Some(way),
             _ => None,
         }
     }
@@ -262,6 +273,10 @@ mod tests {
         assert!(reach.only_way(100).is_none(), "expired");
         reach.climb = Climb::QUEUED;
         assert!(reach.only_way(99).is_none(), "letters wait");
+        assert!(reach.only_contact(99).is_some() && reach.only_contact(100).is_none());
+        reach.climb = Climb::OTHERS;
+        assert!(reach.only_way(99).is_some(), "the others take no messages");
+        assert!(reach.only_contact(99).is_none(), "but all else");
         (reach.ways, reach.climb) = (Box::new([way.clone(), way]), Climb::empty());
         assert!(reach.only_way(99).is_none(), "a fork");
     }

@@ -2,6 +2,7 @@
 //! answered, or offered to a user's actor. Runs on whichever shard read the bytes; takes no mailbox and waits for nobody.
 
 mod calls;
+pub(crate) mod passing;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use base::limits::MAX_FORWARDS;
 use base::{Aor, Now};
-use im::routing::Route;
+use im::routing::{Business, Route, business};
 use sip::digest::{Credentials, Verdict};
 use sip::{Forward, Layout, Method, Name, ParseError, Reply, Uri, View};
 use smallvec::SmallVec;
@@ -71,7 +72,7 @@ pub fn message(house: &Arc<House>, turn: &mut Turn, view: View<'_>, from: Hop, n
     }
     turn.counts.add(Count::Requests);
     if view.method() == Method::Ack {
-        return calls::acknowledge(house, turn, view); // an ACK is never answered (RFC 3261 §17.1.1.3)
+        return calls::acknowledge(house, turn, view, from); // an ACK is never answered (RFC 3261 §17.1.1.3)
     }
     let case = Case::of(house, view, from, now);
     if let Err(fault) = view.check_request() {
@@ -201,6 +202,8 @@ struct Case<'a> {
     key: u64,
     /// The session in whose dialog it is.
     session: Option<SessionKey>,
+    /// What its routes say.
+    way: Result<passing::Way<'a>, im::Refusal>,
 }
 
 /// A new transaction's record. Dropped before somebody answers for it, it is forgotten: also when a turn panics.
@@ -228,14 +231,19 @@ impl Drop for Record<'_> {
 impl<'a> Case<'a> {
     fn of(house: &'a Arc<House>, view: View<'a>, from: Hop, now: Now) -> Self {
         let (key, session) = (house.transactions.key(view), calls::session_of(view));
-        Self { house, view, from: way_back(view, from), now, key, session }
+        let way = passing::read(house, view);
+        Self { house, view, from: way_back(view, from), now, key, session, way }
     }
 
     fn route(&self) -> Target {
         if self.session.is_some() {
             return Ok(Route::Ours); // whatever the Request-URI says: it is the Contact that we gave, or should be
         }
-        let uri = Uri::parse(self.view.request_uri()).map_err(|_| im::Refusal::new(400, "Malformed Request-URI"))?;
+        let way = self.way.as_ref().map_err(|refusal| *refusal)?;
+        if way.way.is_some() {
+            return Ok(Route::Along);
+        }
+        let uri = Uri::parse(way.uri).map_err(|_| im::Refusal::new(400, "Malformed Request-URI"))?;
         self.house.routing.route(&uri)
     }
 
@@ -249,15 +257,23 @@ impl<'a> Case<'a> {
         };
         let is_ours = *target == Route::Ours;
         // RFC 3261 §16.3 step 3: what passes needs a hop; what ends here does not.
-        if self.view.max_forwards().ok().flatten() == Some(0) && !is_ours {
+        if self.is_at_end() && !is_ours && method != Method::Options {
             return Some((plain(483), Vec::new()));
+        }
+        if !is_ours && passing::is_looped(self.house, self.view) {
+            return Some((plain(482), Vec::new()));
         }
         let unsupported = calls::unsupported(self.view, target);
         if !unsupported.is_empty() {
             let lines = [b"Unsupported: ", &*unsupported.join(&b", "[..]), b"\r\n"].concat();
             return Some((plain(420), lines));
         }
-        (method == Method::Other).then(|| (plain(501), ALLOW.to_vec()))
+        (method == Method::Other && is_ours).then(|| (plain(501), ALLOW.to_vec()))
+    }
+
+    /// Whether it may go no further.
+    fn is_at_end(&self) -> bool {
+        self.view.max_forwards().ok().flatten() == Some(0)
     }
 
     fn identify(&self, turn: &mut Turn, target: &Target) -> Who {
@@ -366,7 +382,7 @@ impl<'a> Case<'a> {
         turn.counts.add(Count::Challenged);
         let (house, view) = (self.house, self.view);
         let is_register = view.method() == Method::Register;
-        let is_proxied = matches!(target, Ok(Route::User(_) | Route::Elsewhere(_))) && !is_register;
+        let is_proxied = matches!(target, Ok(Route::User(_) | Route::Along | Route::Elsewhere(_))) && !is_register;
         let (status, header) = if is_proxied { (407, Name::ProxyAuthenticate) } else { (401, Name::WwwAuthenticate) };
         let whose = if is_register { view.to() } else { view.from() };
         let domain = whose.ok().and_then(|whose| aor_of(whose.uri)).map(|aor| aor.domain().to_owned());
@@ -411,15 +427,17 @@ impl<'a> Case<'a> {
                 turn.offer(owner, Offer::Register(self.answer(record)));
             }
             (Method::Register, _) => self.refuse(turn, record, 404, "Not a domain of this registrar", b""),
-            (Method::Options, Route::Ours) => {
-                let lines =
-                    [ALLOW, b"Accept: text/plain, message/cpim, application/sdp, */*\r\nSupported: path\r\n"].concat();
-                self.refuse(turn, record, 200, "", &lines);
-            }
-            (Method::Message, Route::User(receiver)) => self.page(turn, record, sender, receiver),
-            (Method::Invite, Route::User(receiver)) => self.call(turn, record, sender, receiver),
+            (Method::Options, Route::Ours) => self.options(turn, record),
+            // RFC 3261 §16.3 step 3: it ends here, whoever it is for.
+            (Method::Options, Route::User(_) | Route::Along) if self.is_at_end() => self.options(turn, record),
+            (_, Route::Along) => self.pass_along(turn, record, sender),
             // RFC 3261 §15.1.2: of a dialog that is none of ours.
             (Method::Bye, Route::User(_)) => self.refuse(turn, record, 481, "", b""),
+            (_, Route::User(receiver)) => match business(self.view) {
+                Business::Page => self.page(turn, record, sender, receiver),
+                Business::Session => self.call(turn, record, sender, receiver),
+                Business::Passage => self.pass(turn, record, sender, receiver),
+            },
             (_, _) => match away {
                 Some(refusal) => self.refuse(turn, record, refusal.status, refusal.reason, b""),
                 None => self.refuse(turn, record, 405, "", ALLOW),
@@ -547,10 +565,18 @@ pub(crate) struct Onward<'a> {
 pub(crate) fn forward(house: &House, out: &mut Vec<u8>, view: View<'_>, from: Hop, onward: &Onward<'_>) {
     let mut via = SmallVec::new();
     write_via(house, &mut via, onward.to, onward.branch);
+    passing::mark(house, &mut via, view);
     let max_forwards = view.max_forwards().ok().flatten().unwrap_or(MAX_FORWARDS + 1).saturating_sub(1);
     let strip = strip_of(house, view, from);
-    let how =
-        Forward { uri: onward.contact, via: &via, max_forwards, strip, received: Some(from.peer()), add: onward.add };
+    let how = Forward {
+        uri: onward.contact,
+        via: &via,
+        max_forwards,
+        strip,
+        received: Some(from.peer()),
+        add: onward.add,
+        record: b"",
+    };
     sip::forward_request(out, view, &how);
 }
 

@@ -210,7 +210,7 @@ impl SessionActor {
         match input {
             SessionInput::Switch(event) => self.switched(event, now),
             // The one that it was started with; a key is never used twice.
-            SessionInput::Invite(_) => {}
+            SessionInput::Invite(_) | SessionInput::Passage(_) => {}
             SessionInput::Repeated { key } => self.serve(key, sip::transaction::ServerInviteInput::Request, now),
             SessionInput::Cancel { key, reason } => {
                 self.parting = reason;

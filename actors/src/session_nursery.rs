@@ -1,5 +1,5 @@
-//! The supervisor of a shard's sessions: starts an actor for each INVITE, hands on what comes for it, and carries out its
-//! will when it falls.
+//! The supervisor of a shard's sessions and passages: starts an actor for each INVITE and for what forks, hands on what
+//! comes for it, and carries out its will when it falls.
 //!
 //! Bound: [`NURSERY_MAILBOX_MAX`] batches, [`SESSIONS_PER_SHARD_MAX`] sessions; past it an INVITE is dropped, and its
 //! sender hears 503. A session whose actor panics ends, alone: a second actor over its estate refuses what is owed, takes
@@ -15,10 +15,11 @@ use base::limits::{NURSERY_MAILBOX_MAX, SESSION_MAILBOX_MAX, SESSIONS_PER_SHARD_
 use hashbrown::HashMap;
 
 use crate::house::House;
-use crate::message::{Invite, SessionInput, SessionInputs, SessionKey};
+use crate::message::{SessionInput, SessionInputs, SessionKey};
 use crate::metrics::Count;
 use crate::node::{Node, State};
 use crate::nursery::MayLeave;
+use crate::passage;
 use crate::session::{self, Shared};
 use crate::supervise::{Fall, Fell, Intensity, Leave, Lifeline, clock, remember};
 use crate::turn;
@@ -83,9 +84,17 @@ impl SessionNursery {
     }
 
     fn hand_on(&mut self, key: SessionKey, input: SessionInput, ctx: &mut Context<Self>) {
-        if let SessionInput::Invite(invite) = input {
-            return self.begin(key, invite, ctx);
-        }
+        let input = match input {
+            SessionInput::Invite(invite) => {
+                let plant = |house: &_, estate, ties| session::plant(house, key, invite, estate, ties);
+                return self.begin(key, "session", plant, ctx);
+            }
+            SessionInput::Passage(passage) => {
+                let plant = |house: &_, estate, ties| passage::plant(house, key, passage, estate, ties);
+                return self.begin(key, "passage", plant, ctx);
+            }
+            input => input,
+        };
         // The number alone is no proof: who does not know the secret speaks to nobody.
         let Some(live) = self.live.get_mut(&key.number).filter(|live| live.key == key) else {
             return self.unknown(input);
@@ -98,27 +107,38 @@ impl SessionNursery {
         }
     }
 
-    fn begin(&mut self, key: SessionKey, invite: Box<Invite>, ctx: &mut Context<Self>) {
+    fn begin(
+        &mut self,
+        key: SessionKey,
+        kind: &'static str,
+        plant: impl FnOnce(&Arc<House>, Shared, Ties) -> Option<Handles>,
+        ctx: &mut Context<Self>,
+    ) {
         if self.live.len() >= SESSIONS_PER_SHARD_MAX || self.live.contains_key(&key.number) {
             return; // dropped: 503
         }
         let estate = Shared::default();
-        let (ties, node) = self.ties(key, ctx);
-        if let Some(handles) = session::plant(&self.house, key, invite, estate.clone(), ties) {
+        let (ties, node) = self.ties(key, kind, ctx);
+        if let Some(handles) = plant(&self.house, estate.clone(), ties) {
             self.house.sessions.keep(key, estate);
             self.adopt(key, handles, node, false);
         }
     }
 
     fn bury(&mut self, key: SessionKey, estate: Shared, ctx: &mut Context<Self>) {
-        let (ties, node) = self.ties(key, ctx);
-        let handles = session::bury(&self.house, key, estate.clone(), ties);
+        let is_passage = estate.lock().is_passage;
+        let (kind, bury) = match is_passage {
+            true => ("passage", passage::bury as fn(&_, _, _, _) -> _),
+            false => ("session", session::bury as _),
+        };
+        let (ties, node) = self.ties(key, kind, ctx);
+        let handles = bury(&self.house, key, estate.clone(), ties);
         self.house.sessions.keep(key, estate);
         self.adopt(key, handles, node, true);
     }
 
-    fn ties(&self, key: SessionKey, ctx: &mut Context<Self>) -> (Ties, Arc<Node>) {
-        let node = Node::new(key.number.to_string(), "session", SESSION_MAILBOX_MAX);
+    fn ties(&self, key: SessionKey, kind: &'static str, ctx: &mut Context<Self>) -> (Ties, Arc<Node>) {
+        let node = Node::new(key.number.to_string(), kind, SESSION_MAILBOX_MAX);
         let child = key.number as usize;
         let lifeline = Lifeline::new(ctx.address().recipient(), child, 0);
         (Ties { child, lifeline, nursery: ctx.address().recipient(), node: node.clone() }, node)

@@ -17,6 +17,7 @@
 
 mod answer;
 mod call;
+mod passing;
 mod slot;
 
 use std::collections::VecDeque;
@@ -285,12 +286,12 @@ impl Transactions {
             let written = &turn.arena[start..];
             let method = Method::from_bytes(written.split(|octet| *octet == b' ').next().unwrap_or_default());
             // What an actor asks over a connection nobody needs again: the actor has it, and the transport repeats.
-            let is_kept = !callee.is_reliable() || matches!(whose.1, Role::Relay { .. });
+            let is_kept = !callee.is_reliable() || matches!(whose.1, Role::Relay { .. } | Role::Pass);
             let kept = if is_kept { written } else { &[] };
             match &whose.1 {
                 Role::Relay { .. } => table.silence.push_back(Due::new(now.at + self.silence, slot)),
-                // What an actor asks it gives up by itself; its transaction goes on to timer F.
-                Role::Ask { .. } => table.fail.push_back(Due::new(now.at + LINGER, slot)),
+                // What an actor asks it gives up by itself; its transaction goes on to timer F. So does what is passed on.
+                Role::Ask { .. } | Role::Pass => table.fail.push_back(Due::new(now.at + LINGER, slot)),
             }
             record.state = State::Calling;
             record.call = Some(Call::new(table.pool.pop(), callee, kept, method, whose));
@@ -335,7 +336,10 @@ impl Transactions {
         }
         match (record.state, &call.role) {
             (State::Calling, Role::Relay { .. }) if is_away(status) => self.climb(turn, record, slot, status, false),
-            (State::Calling, Role::Relay { .. }) => {
+            (State::Calling, Role::Pass) if matches!(status, 408 | 503) => {
+                self.pass_failure(turn, table, slot, status, now);
+            }
+            (State::Calling, Role::Relay { .. } | Role::Pass) => {
                 let start = turn.arena.len();
                 sip::forward_response(&mut turn.arena, response);
                 turn.counts.add(Count::Answered);
@@ -394,6 +398,10 @@ impl Transactions {
     pub fn unreachable(self: &Arc<Self>, turn: &mut Turn, slot: Slot) {
         let mut table = self.stripe(slot);
         let Some(record) = table.get(slot).filter(|record| record.state == State::Calling) else { return };
+        if Self::is_passed(record) {
+            let now = (self.clock)();
+            return self.pass_failure(turn, &mut table, slot, 503, now);
+        }
         self.away(turn, record, slot, 503);
         if record.caller.is_none() {
             table.free(slot.index, slot.generation);
@@ -407,6 +415,7 @@ impl Transactions {
             Role::Ask { token } => {
                 turn.offer(call.party.clone(), Offer::Outcome { token, status, response: None });
             }
+            Role::Pass => {}
         }
     }
 
@@ -429,7 +438,7 @@ impl Transactions {
             if let Some(due) = table.again.iter_mut().find_map(due) {
                 self.repeat_request(turn, table, due.slot(stripe), now);
             } else if let Some(due) = self.silent(table, now) {
-                self.fall_silent(turn, table, due.slot(stripe));
+                self.fall_silent(turn, table, due.slot(stripe), now);
             } else if let Some(due) = due(&mut table.linger) {
                 table.free(due.index, due.generation);
             } else {
@@ -472,9 +481,12 @@ impl Transactions {
     }
 
     /// Nothing has come for so long that the callee counts as away, or that timer F ends an actor's own request.
-    fn fall_silent(self: &Arc<Self>, turn: &mut Turn, table: &mut Stripe, slot: Slot) {
+    fn fall_silent(self: &Arc<Self>, turn: &mut Turn, table: &mut Stripe, slot: Slot, now: Now) {
         let Some(record) = table.get(slot).filter(|record| record.state == State::Calling) else { return };
         turn.counts.add(Count::Silent);
+        if Self::is_passed(record) {
+            return self.pass_failure(turn, table, slot, SILENT, now);
+        }
         self.away(turn, record, slot, SILENT);
         if record.caller.is_none() {
             table.free(slot.index, slot.generation);
@@ -543,9 +555,11 @@ impl Transactions {
         self.stripe(slot).free(slot.index, slot.generation);
     }
 
-    /// Requests whose final answer is still owed to their callers: what a stop waits for.
+    /// Requests whose final answer is still owed to their callers: what a stop waits for. What was passed on is their
+    /// receivers' to answer.
     pub fn undecided(&self) -> usize {
-        let owed = |record: &Record| record.caller.is_some() && record.state != State::Answered;
+        let owed =
+            |record: &Record| record.caller.is_some() && record.state != State::Answered && !Self::is_passed(record);
         self.stripes.iter().map(|stripe| stripe.lock().records.iter().filter(|(_, record)| owed(record)).count()).sum()
     }
 

@@ -316,6 +316,7 @@ impl UserActor {
             Offer::Perhaps { receiver, answer } => self.perhaps(receiver, answer, ctx),
             Offer::Expired(letter) => self.expired(*letter, now, ctx),
             Offer::Whereabouts { session } => self.whereabouts(session, now),
+            Offer::Devices { passage } => self.devices(passage, now),
             #[expect(clippy::panic, reason = "it is what the operator's test asks for")]
             Offer::Panic => panic!("told to fall"),
         }

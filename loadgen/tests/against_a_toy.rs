@@ -158,7 +158,8 @@ impl Toy {
 
     fn pass_on(&mut self, view: View<'_>, received: Option<SocketAddr>, to: SocketAddr, via: &[u8]) {
         self.out.clear();
-        let how = Forward { uri: view.request_uri(), via, max_forwards: 69, strip: &[], received, add: b"" };
+        let how =
+            Forward { uri: view.request_uri(), via, max_forwards: 69, strip: &[], received, add: b"", record: b"" };
         sip::forward_request(&mut self.out, view, &how);
         self.socket.send_to(&self.out, to).unwrap();
     }

@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
-use im::routing::Route;
+use im::routing::{Business, Route, business};
 use sip::{Dialog, Message, Method, Name, View};
 
-use super::{Case, Record, Sender, aor_of};
+use super::{Case, Record, Sender, aor_of, passing};
+use crate::hop::Hop;
 use crate::house::House;
 use crate::message::{Invite, SessionInput, SessionKey, Within};
 use crate::metrics::Count;
@@ -22,13 +23,16 @@ pub(super) fn respond(turn: &mut Turn, response: View<'_>) -> bool {
     true
 }
 
-/// An ACK: of an INVITE's own transaction, or within a dialog. What fits neither is dropped (RFC 3261 §17.1.1.3).
-pub(super) fn acknowledge(house: &House, turn: &mut Turn, ack: View<'_>) {
+/// An ACK: of an INVITE's own transaction, within a dialog of ours, or along the way of one that passes through us. What fits
+/// none is dropped (RFC 3261 §17.1.1.3).
+pub(super) fn acknowledge(house: &House, turn: &mut Turn, ack: View<'_>, from: Hop) {
     let key = house.transactions.key_as(ack, b"INVITE");
     if let Some(session) = house.sessions.of_invite(key) {
         turn.session(session, SessionInput::HopAck { key });
     } else if let Some(session) = session_of(ack) {
         turn.session(session, SessionInput::Ack(Message::copy_of(ack)));
+    } else {
+        passing::acknowledge(house, turn, ack, from);
     }
 }
 
@@ -117,7 +121,8 @@ pub(super) fn unsupported<'v>(view: View<'v>, target: &Route) -> Vec<&'v [u8]> {
     let method = view.method();
     let is_ours = *target == Route::Ours;
     // A session's two halves are user agents both: the INVITE ends here.
-    let ends_here = is_ours || (method == Method::Invite && matches!(target, Route::User(_)));
+    let is_session = || method == Method::Invite && business(view) == Business::Session;
+    let ends_here = is_ours || (matches!(target, Route::User(_)) && is_session());
     let is_known = |tag: &[u8]| is_ours && method == Method::Register && tag.eq_ignore_ascii_case(b"path");
     let asked = view.values(Name::Require).filter(|_| ends_here);
     asked.chain(view.values(Name::ProxyRequire)).filter(|tag| !tag.is_empty() && !is_known(tag)).collect()

@@ -12,6 +12,8 @@ use crate::switch::{Pair, Switch};
 /// Dialogs, branches and switch entries of one session. The actor works on it in place.
 #[derive(Default)]
 pub(crate) struct Estate {
+    /// It is a passage's, and no session's.
+    pub(crate) is_passage: bool,
     /// The caller's INVITE, as long as its final answer is owed.
     pub(crate) owed: Option<Owed>,
     /// The two dialogs, as long as they stand.

@@ -34,9 +34,10 @@ impl SessionKey {
         Some(read(tag.strip_prefix(TAG)?)?.0)
     }
 
-    /// The session and the transaction that a branch names, if it is one of ours.
+    /// The session and the transaction that a branch names, if it is one of ours. What stands behind them (the mark of a
+    /// loop) is not looked at.
     pub fn of_branch(branch: &[u8]) -> Option<(Self, u32)> {
-        read(branch.strip_prefix(BRANCH)?)
+        read(branch.strip_prefix(BRANCH)?.split(|octet| *octet == b'.').next()?)
     }
 }
 
@@ -70,6 +71,8 @@ mod tests {
         let key = SessionKey { shard: 3, number: 0x12, secret: 0xdead_beef };
         assert_eq!(key.text(), "0300000012deadbeef");
         assert_eq!(SessionKey::of_tag(key.tag(7).as_bytes()), Some(key));
+        let marked = format!("{}.0123456789abcdef", key.branch(5));
+        assert_eq!(SessionKey::of_branch(marked.as_bytes()), Some((key, 5)));
         assert_eq!(SessionKey::of_branch(key.branch(0xffff_ffff).as_bytes()), Some((key, 0xffff_ffff)));
     }
 

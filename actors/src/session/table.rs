@@ -90,6 +90,12 @@ impl Sessions {
         Some(Entry { invites: invites.clone(), key, identity })
     }
 
+    /// Notes whose this INVITE is that is passed on: several copies of one may pass (RFC 3261 §16.5 knows spirals).
+    pub fn enter_passing(&self, key: u64, passage: SessionKey) -> Entry {
+        stripe(&self.invites.by_key, key).lock().insert(key, passage);
+        Entry { invites: self.invites.clone(), key, identity: 0 }
+    }
+
     /// Whose INVITE this is.
     pub fn of_invite(&self, key: u64) -> Option<SessionKey> {
         stripe(&self.invites.by_key, key).lock().get(&key).copied()

@@ -30,6 +30,8 @@ pub(super) enum Role {
         /// When it came.
         came_unix_ms: u64,
     },
+    /// Somebody's, passed on: no actor hears of it.
+    Pass,
     /// An actor's own, that it calls by this number.
     Ask { token: u64 },
 }

@@ -27,12 +27,13 @@ impl Slot {
         text
     }
 
-    /// The record that a branch names, if it is one of ours.
+    /// The record that a branch names, if it is one of ours. What stands behind it (the mark of a loop) is not looked at.
     pub fn of_branch(branch: &[u8]) -> Option<Self> {
         let rest = branch.strip_prefix(BRANCH)?;
-        if rest.len() != 18 {
+        if rest.len() < 18 || rest.get(18).is_some_and(|octet| *octet != b'.') {
             return None;
         }
+        let rest = &rest[..18];
         let stripe = u8::try_from(unhex(&rest[..2])?).ok().filter(|stripe| usize::from(*stripe) < STRIPES)?;
         Some(Self { stripe, index: unhex(&rest[2..10])?, generation: unhex(&rest[10..])? })
     }

@@ -154,6 +154,7 @@ impl UserActor {
         let mut climb = Climb::empty();
         climb.set(Climb::SEVERAL, !is_plain);
         climb.set(Climb::QUEUED, here.queued);
+        climb.set(Climb::OTHERS, here.standing(now).count() > bindings.len());
         let may_page = serves(&account.services, "message");
         climb.set(Climb::CLOSED, !may_page);
         let row = Arc::new(Reach {
@@ -173,6 +174,11 @@ impl UserActor {
 }
 
 impl Here {
+    /// The durable bindings whose time is not over.
+    pub(super) fn standing(&self, now: Now) -> impl Iterator<Item = &Binding> {
+        self.durable.iter().filter(move |binding| !binding.is_over(now))
+    }
+
     /// The durable bindings that take instant messages and whose time is not over.
     pub(super) fn im_bindings(&self, now: Now) -> Vec<&Binding> {
         let Durable { bindings, support } = &self.durable;

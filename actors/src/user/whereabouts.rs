@@ -1,4 +1,4 @@
-//! Where a user can be called, for a session that asks.
+//! Where a user can be called, for a session that asks, and all devices, for a passage.
 
 use base::Now;
 use im::registrar::{self, Binding};
@@ -23,12 +23,25 @@ impl UserActor {
         };
         turn::fill_later(|turn| turn.session(session, SessionInput::Whereabouts(found)));
     }
+
+    /// All contacts, whatever they take: who passes something on knows nothing of it.
+    pub(super) fn devices(&mut self, passage: SessionKey, now: Now) {
+        let Some(here) = self.here() else { return };
+        let found = match &here.account {
+            None => Err(404),
+            Some(account) => {
+                let contacts = here.standing(now).map(Contact::of).collect();
+                Ok(Box::new(Whereabouts { aor: account.aor.clone(), contacts }))
+            }
+        };
+        turn::fill_later(|turn| turn.session(passage, SessionInput::Whereabouts(found)));
+    }
 }
 
 impl Here {
     /// The durable bindings that take sessions and whose time is not over.
     fn session_bindings(&self, now: Now) -> Vec<&Binding> {
-        let standing: Vec<&Binding> = self.durable.iter().filter(|binding| !binding.is_over(now)).collect();
+        let standing: Vec<&Binding> = self.standing(now).collect();
         let wanted = registrar::session_contacts(standing.iter().map(|binding| binding.params.as_str()));
         wanted.into_iter().map(|at| standing[at]).collect()
     }

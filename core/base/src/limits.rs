@@ -25,6 +25,8 @@ pub const DATAGRAM_BYTES_MAX: usize = 65_535;
 pub const DATAGRAM_REQUEST_BYTES_MAX: usize = 1_300;
 /// Max-Forwards of requests that we make, and the most that we pass on (RFC 3261 §8.1.1.6).
 pub const MAX_FORWARDS: u8 = 70;
+/// Branches that a request may have at once where it does not say (RFC 5393 §5.3.3), and the most that we make.
+pub const MAX_BREADTH: usize = 60;
 
 // ---- page mode
 

@@ -72,7 +72,7 @@ fn request(request: View<'_>) {
     let add = b"X-Added: yes\r\n";
     let source = "192.0.2.9:5555".parse().ok();
     let strip = [Name::ProxyAuthorization];
-    let how = Forward { uri: URI, via: VIA, max_forwards: 69, strip: &strip, received: source, add };
+    let how = Forward { uri: URI, via: VIA, max_forwards: 69, strip: &strip, received: source, add, record: b"" };
     sip::forward_request(&mut out, request, &how);
     // One octet more of head, and a message at the edge of what we take is over it.
     let Some(forwarded) = parsed(&out, &mut layout) else { return };

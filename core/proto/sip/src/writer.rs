@@ -23,6 +23,8 @@ pub struct Forward<'a> {
     pub received: Option<SocketAddr>,
     /// Whole header lines, CRLF included, put before Content-Length or at the end of the head.
     pub add: &'a [u8],
+    /// Whole header lines, CRLF included, put above all that came: Record-Route (RFC 3261 §16.6 step 4).
+    pub record: &'a [u8],
 }
 
 /// Appends the request as it goes on. `request` must have been parsed without a fault. A Content-Length is added when
@@ -35,6 +37,7 @@ pub fn forward_request(out: &mut Vec<u8>, request: View<'_>, how: &Forward<'_>) 
     out.extend_from_slice(b" SIP/2.0\r\nVia: ");
     out.extend_from_slice(how.via);
     out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(how.record);
     if request.first(Name::MaxForwards).is_none() {
         line(out, Name::MaxForwards, how.max_forwards.into());
     }

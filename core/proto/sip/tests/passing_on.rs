@@ -31,6 +31,7 @@ const HOW: Forward<'_> = Forward {
     strip: &[],
     received: None,
     add: b"",
+    record: b"",
 };
 
 fn forwarded(text: &str, how: &Forward<'_>) -> String {

@@ -104,6 +104,7 @@ fn pass() -> Forward<'static> {
         strip: &[],
         received: None,
         add: b"",
+        record: b"",
     }
 }
 

@@ -186,6 +186,7 @@ fn octets_behind_the_body_are_no_part_of_the_message() {
             strip: &[],
             received: None,
             add: b"",
+            record: b"",
         };
         sip::forward_request(&mut out, view, &how);
         assert!(!text(&out).contains("INVITE"));

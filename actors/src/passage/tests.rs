@@ -1,0 +1,1 @@
+//! Passages over a living house.
