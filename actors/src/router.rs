@@ -89,6 +89,7 @@ pub fn message(house: &Arc<House>, turn: &mut Turn, view: View<'_>, from: Hop, n
     }
     let target = case.route();
     if let Some((refusal, lines)) = case.fault(&target) {
+        turn.counts.add_many(Count::Looped, u64::from(refusal.status == 482));
         return case.refuse_unasked(turn, refusal.status, refusal.reason, &lines);
     }
     match case.identify(turn, &target) {

@@ -126,6 +126,12 @@ impl Ask {
         }
     }
 
+    /// Of another method.
+    pub fn with(mut self, method: &'static str) -> Self {
+        self.method = method;
+        self
+    }
+
     /// With another line.
     pub fn line(mut self, line: &str) -> Self {
         self.lines.push_str(line);

@@ -363,11 +363,6 @@ async fn who_is_away_or_unknown_or_takes_no_sessions_cannot_be_called() {
         world.call(who, &offer("alice"));
         world.hears(ALICE, status).await;
     }
-    world.call(
-        "bob",
-        "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 9 RTP/AVP 0\r\n",
-    );
-    world.hears(ALICE, "488").await;
     world.call("bob", "");
     world.hears(ALICE, "488").await;
     world.is_empty().await;
