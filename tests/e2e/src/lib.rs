@@ -23,6 +23,7 @@ mod msrp;
 mod notices;
 mod pager;
 mod pager_away;
+mod passing;
 mod peers_baresip;
 mod peers_linphone;
 mod peers_sipp;

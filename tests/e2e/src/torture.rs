@@ -14,16 +14,14 @@ use crate::person::Person;
 const ELSEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 9));
 
 /// Requests that are wrong (RFC 4475 §3.1.2, §3.3) or need what nobody here has, and the answer that names it.
-const REFUSED: [(&str, u16); 26] = [
+const REFUSED: [(&str, u16); 23] = [
     ("badaspec", 400),
     ("badbranch", 400),
     ("badinv01", 400),
     ("badvers", 505),
     ("bext01", 420),
-    ("esc02", 501),
     ("escruri", 400),
     ("insuf", 400),
-    ("intmeth", 501),
     ("inv2543", 400), // has no Content-Length, which a stream needs (RFC 3261 §20.14)
     ("ltgtruri", 400),
     ("lwsruri", 400),
@@ -39,7 +37,6 @@ const REFUSED: [(&str, u16); 26] = [
     ("scalar02", 400),
     ("trws", 400),
     ("unkscm", 416),
-    ("zeromf", 483), // an OPTIONS for somebody else (RFC 4475 §3.3.11)
     ("baddate", CHALLENGED),
 ];
 /// Good requests, and those whose faults are for others to judge: their sender is asked who he is.

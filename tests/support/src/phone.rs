@@ -158,6 +158,18 @@ impl Phone {
         self.write(wanted, &credentials)
     }
 
+    /// The header line that meets the challenge of an answer, for requests in a test's own words.
+    ///
+    /// # Panics
+    /// When it has none that can be met.
+    pub fn credentials_for(&self, asked: &Heard, method: &str, uri: &str) -> String {
+        let Some(challenge) = challenge(asked) else { panic!("no challenge that can be met in {asked}") };
+        let (method, user) = (method.as_bytes(), self.user.as_str());
+        let answer = sip::digest::answer(challenge.as_bytes(), method, uri, user, &self.password, 1, &unique("c"));
+        let header = if asked.status() == Some(407) { "Proxy-Authorization" } else { "Authorization" };
+        answer.map_or_else(|fault| panic!("{challenge}: {fault}"), |answer| format!("{header}: {answer}\r\n"))
+    }
+
     fn exchange(&mut self, wanted: &Wanted<'_>) -> Option<Heard> {
         let credentials = self.credentials(wanted);
         let request = self.write(wanted, &credentials);
