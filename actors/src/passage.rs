@@ -70,11 +70,11 @@ pub(crate) struct PassageActor {
 pub(crate) fn plant(
     house: &Arc<House>,
     key: SessionKey,
-    passage: Box<Passage>,
+    passage: Passage,
     estate: Shared,
     ties: Ties,
 ) -> Option<Handles> {
-    let Passage { destination, answer, entry } = *passage;
+    let Passage { destination, answer, entry } = passage;
     let now = house.now();
     estate.lock().is_passage = true;
     let caller = match entry {

@@ -90,7 +90,7 @@ impl SessionNursery {
                 return self.begin(key, "session", plant, ctx);
             }
             SessionInput::Passage(passage) => {
-                let plant = |house: &_, estate, ties| passage::plant(house, key, passage, estate, ties);
+                let plant = |house: &_, estate, ties| passage::plant(house, key, *passage, estate, ties);
                 return self.begin(key, "passage", plant, ctx);
             }
             input => input,

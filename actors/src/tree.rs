@@ -4,7 +4,7 @@
 //! root ─┬─ store             the keeper of the one writer: if that ends, all falls
 //!       ├─ shard × cores ─┬─ transactions   the sweeper of timers
 //!       │                 ├─ users          a nursery: an actor an active user
-//!       │                 └─ sessions       a nursery: an actor a session
+//!       │                 └─ sessions       a nursery: an actor a session, and one a passage
 //!       └─ doors ─────────── listener × address × shard     opened last, closed first
 //! ```
 

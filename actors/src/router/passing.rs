@@ -249,7 +249,7 @@ fn own_name(house: &House, hop: Hop) -> (&str, &'static str) {
 /// Appends the mark by which we know a request again that comes back unchanged (RFC 3261 §16.6 step 8, RFC 5393 §4.2).
 pub(super) fn mark(house: &House, via: &mut SmallVec<[u8; 128]>, view: View<'_>) {
     via.push(b'.');
-    via.extend_from_slice(format!("{:016x}", mark_of(house, view)).as_bytes());
+    via.extend_from_slice(&mark_of(house, view));
 }
 
 /// Whether a request has been here before, and nothing that tells where it goes has changed since (RFC 5393 §4.2).
@@ -260,18 +260,21 @@ pub(super) fn is_looped(house: &House, view: View<'_>) -> bool {
     if marks.peek().is_none() {
         return false;
     }
-    let own = format!("{:016x}", mark_of(house, view));
-    marks.any(|mark| mark == own.as_bytes())
+    let own = mark_of(house, view);
+    marks.any(|mark| *mark == own)
 }
 
 /// Of all by which a request finds its way, and by which it is told from others; the method does not count, so that CANCEL
 /// and ACK have the branch of their INVITE.
-fn mark_of(house: &House, view: View<'_>) -> u64 {
-    let tag = |address: Result<sip::NameAddr<'_>, _>| address.ok().and_then(|each| each.tag().map(<[u8]>::to_vec));
-    let (from, to) = (tag(view.from()).unwrap_or_default(), tag(view.to()).unwrap_or_default());
+fn mark_of(house: &House, view: View<'_>) -> [u8; 16] {
+    fn tag<'v>(address: Result<sip::NameAddr<'v>, sip::HeaderError>) -> &'v [u8] {
+        address.ok().and_then(|each| each.tag()).unwrap_or_default()
+    }
     let number = view.cseq().map(|cseq| cseq.number).unwrap_or_default().to_be_bytes();
     let mut pieces: SmallVec<[&[u8]; 8]> = SmallVec::new();
-    pieces.extend([view.request_uri(), &from, &to, view.call_id().unwrap_or_default(), &number]);
+    pieces.extend([view.request_uri(), tag(view.from()), tag(view.to())]);
+    pieces.extend([view.call_id().unwrap_or_default(), &number]);
     pieces.extend(view.values(Name::Route).chain(view.values(Name::ProxyRequire)));
-    house.loops.of(&pieces)
+    let hash = house.loops.of(&pieces);
+    std::array::from_fn(|at| b"0123456789abcdef"[(hash >> (60 - 4 * at) & 15) as usize])
 }

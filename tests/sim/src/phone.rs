@@ -82,6 +82,8 @@ pub struct Phone {
     pub out: Vec<Vec<u8>>,
     /// The last final answer that it heard.
     pub last_answer: Vec<u8>,
+    /// What it was sent and knows nothing of, if a test takes care of that.
+    pub strange: Option<Vec<Vec<u8>>>,
     calls: Vec<Call>,
     later: Vec<(u64, Vec<u8>, Option<Taken>)>,
     again: Vec<(u64, What, Identity, u32)>,
@@ -119,6 +121,7 @@ impl Phone {
             persists: true,
             out: Vec::new(),
             last_answer: Vec::new(),
+            strange: None,
             calls: Vec::new(),
             later: Vec::new(),
             again: Vec::new(),
@@ -287,12 +290,14 @@ impl Phone {
         if let Some(call) = self.calls.iter_mut().find(|call| call.branch == branch) {
             call.machine.handle(Input::Response { status, bytes }, clock::instant(now_ms));
             self.drain(reference, now_ms);
+        } else if let Some(strange) = &mut self.strange {
+            strange.push(view.bytes().to_vec());
         }
     }
 
     fn asked(&mut self, view: View<'_>, reference: &mut Reference, now_ms: u64) {
         if view.method() != Method::Message {
-            return;
+            return self.strange.iter_mut().for_each(|strange| strange.push(view.bytes().to_vec()));
         }
         let branch = words::branch(view);
         reference.arrived(view, self.number, &branch, now_ms);
