@@ -54,6 +54,8 @@ pub(crate) struct PassageActor {
     rules: Option<Forking>,
     /// By when it must be.
     locate_by: Option<Instant>,
+    /// When the caller of no INVITE is told that it takes long.
+    trying_at: Option<Instant>,
     caller: Caller,
     estate: Shared,
     /// A branch is called by its place here.
@@ -82,6 +84,8 @@ pub(crate) fn plant(
         None => Caller::Other(Some(answer)),
     };
     let mut actor = PassageActor::new(house, key, caller, None, estate, ties);
+    // RFC 4320 §4.1; an INVITE's own transaction sees to that by itself.
+    actor.trying_at = (!actor.is_invite()).then(|| now.at + actor.timers.trying_after());
     match destination {
         Destination::User(aor) => {
             actor.locate_by = Some(now.at + SESSION_LOCATE_TIME_MAX);
@@ -128,6 +132,7 @@ impl PassageActor {
             timers: Timers::default(),
             rules,
             locate_by: None,
+            trying_at: None,
             caller,
             estate,
             contacts: Vec::new(),
@@ -313,7 +318,8 @@ impl PassageActor {
         // Refused to leave because something was on its way: asked again, unless that comes first.
         let asks_again = self.is_done().then(|| now.at + Duration::from_secs(1));
         let rules = self.rules.as_ref().and_then(Forking::poll_timeout);
-        let own = self.caller.poll_timeout().into_iter().chain(rules).chain(self.locate_by).chain(asks_again);
+        let own = self.caller.poll_timeout().into_iter().chain(rules).chain(self.locate_by);
+        let own = own.chain(self.trying_at).chain(asks_again);
         let next = branches.chain(asking).chain(own).min();
         if let Some((at, handle)) = self.timer.take() {
             // One that rings too early only looks and is set again.
@@ -342,6 +348,9 @@ impl PassageActor {
         }
         if let Some(rules) = &mut self.rules {
             rules.handle_timeout(now);
+        }
+        if self.trying_at.take_if(|at| *at <= now.at).is_some() {
+            self.caller.tell_trying(&self.house);
         }
         self.caller.handle_timeout(now);
         self.branches.iter_mut().for_each(|each| each.handle_timeout(now));

@@ -170,6 +170,24 @@ fn nobody_sends_anywhere_by_way_of_us() {
 }
 
 #[test]
+fn a_trusted_peer_says_which_way_it_goes() {
+    let trusted = crate::config::Network { address: [127, 0, 0, 7].into(), bits: 32 };
+    let mut world = World::with(|config| config.trusted = vec![trusted]);
+    let peer = Hop::udp(1, "127.0.0.7:5060".parse().unwrap());
+    let route = |next: &str| format!("Route: <sip:127.0.0.1:5060;lr>, <sip:{next};lr>");
+    let mut heard = |next: &str| {
+        let branch = world.branch();
+        let text = ask("SUBSCRIBE", "sip:bob@example.com").line(&route(next)).text(&branch);
+        world.hear_from(text.as_bytes(), peer)
+    };
+    let left = heard("127.0.0.8:5070");
+    assert_eq!((left.len(), left[0].0), (1, 5070), "{left:?}");
+    assert!(left[0].1.starts_with("SUBSCRIBE sip:bob@example.com SIP/2.0\r\n"), "{left:?}");
+    assert!(left[0].1.contains("\r\nRoute: <sip:127.0.0.8:5070;lr>\r\n"), "{left:?}");
+    assert_eq!(status(&heard("proxy.invalid")[0].1), 502);
+}
+
+#[test]
 fn an_ack_for_a_success_goes_along_the_way_of_its_dialog_and_no_other() {
     // RFC 3261 §16.11.
     let mut world = World::new();
@@ -256,15 +274,17 @@ fn a_device_that_fails_is_no_failure_of_the_house_and_a_silent_one_is_no_answer(
 
     let asked = frobnicate.signed(&challenge, "alice", 2).text("silent");
     assert_eq!(world.hear(&asked)[0].0, 5080);
-    let mut repeats = 0;
-    for _ in 0..140 {
+    let (mut repeats, mut told) = (0, Vec::new());
+    for n in 1..=140 {
         world.now = world.now.later(Duration::from_millis(500));
         world.house.transactions.sweep(&mut world.turn, world.now, 0, 1);
         let left = world.left();
-        assert!(left.iter().all(|(port, _)| *port == 5080), "nothing is said to the caller: {left:?}");
-        repeats += left.len();
+        let (there, back): (Vec<_>, Vec<_>) = left.into_iter().partition(|(port, _)| *port == 5080);
+        repeats += there.len();
+        told.extend(back.into_iter().map(|(_, text)| (n, status(&text))));
     }
     assert_eq!(repeats, 10, "timer E");
+    assert_eq!(told, [(7, 100)], "RFC 4320 §4.1: after 3.5 s, and nothing else");
     assert!(world.house.transactions.is_empty(), "timer J has passed for all");
 }
 

@@ -293,10 +293,15 @@ impl Transactions {
                 // What an actor asks it gives up by itself; its transaction goes on to timer F. So does what is passed on.
                 Role::Ask { .. } | Role::Pass => table.fail.push_back(Due::new(now.at + LINGER, slot)),
             }
+            let is_passed = matches!(whose.1, Role::Pass);
             record.state = State::Calling;
-            record.call = Some(Call::new(table.pool.pop(), callee, kept, method, whose));
+            let call = record.call.insert(Call::new(table.pool.pop(), callee, kept, method, whose));
             if !callee.is_reliable() {
                 table.again[0].push_back(Due::new(now.at + E_WAITS[0], slot));
+            } else if is_passed {
+                // Nothing is repeated, but the caller is told that it takes long.
+                call.halves = E_HALVES[3];
+                table.again[3].push_back(Due::new(now.at + E_WAITS[3], slot));
             }
         }
         if let Some(conn) = callee.conn()
@@ -464,7 +469,12 @@ impl Transactions {
 
     /// Timer E.
     fn repeat_request(&self, turn: &mut Turn, table: &mut Stripe, slot: Slot, now: Now) {
-        let Some(call) = table.get(slot).and_then(|record| record.call.as_mut()) else { return };
+        let Some(record) = table.get(slot) else { return };
+        let (caller, Some(call)) = (record.caller, record.call.as_mut()) else { return };
+        self.tell_trying(turn, caller, call);
+        if call.callee.is_reliable() {
+            return;
+        }
         let start = turn.arena.len();
         turn.arena.extend_from_slice(&call.request);
         turn.send(&self.flows, call.callee, start);

@@ -126,6 +126,18 @@ impl Caller {
         }
     }
 
+    /// It takes long (RFC 4320 §4.1).
+    pub(super) fn tell_trying(&self, house: &House) {
+        if let Self::Other(Some(answer)) = self {
+            turn::fill_later(|turn| {
+                let start = turn.arena.len();
+                let source = Some(answer.caller().peer());
+                sip::reply(&mut turn.arena, answer.request(), &Reply { status: 100, source, ..Reply::default() });
+                house.transactions.send_back(turn, answer.caller(), start);
+            });
+        }
+    }
+
     /// There will be none (RFC 4320 §4.2).
     pub(super) fn abandon(&mut self, house: &House, now: Now) {
         if let Self::Other(answer) = self

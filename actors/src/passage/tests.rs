@@ -193,7 +193,16 @@ async fn what_forks_and_is_no_invite_has_one_answer() {
     living.send(ALICE, &ask("FROBNICATE", "bob"), "alice").await;
     let (desk, mobile) = (hears(&living, DESK, "FROBNICATE").await, hears(&living, MOBILE, "FROBNICATE").await);
     living.hear(DESK, &answer(&desk, 486, DESK));
-    quiet(&living, ALICE).await;
+    // RFC 4320 §4.1: who waits is told so when the time has come for that.
+    let asked = std::time::Instant::now();
+    let told = loop {
+        if let Some(text) = living.wire.take(ALICE).pop() {
+            break text;
+        }
+        assert!(asked.elapsed() < Duration::from_secs(6), "100 is due after 3.5 s");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert!(status(&told) == 100 && asked.elapsed() > Duration::from_millis(3_300), "{told}");
     living.hear(MOBILE, &answer(&mobile, 202, MOBILE));
     hears(&living, ALICE, "202").await;
     living.send(ALICE, &ask("FROBNICATE", "bob").line("Max-Breadth: 0"), "alice").await;

@@ -18,7 +18,7 @@ use crate::hop::Hop;
 use crate::house::House;
 use crate::message::{Destination, Passage, SessionInput};
 use crate::metrics::Count;
-use crate::reach::Reach;
+use crate::reach::{Reach, Way as ReachWay};
 use crate::turn::Turn;
 use crate::ways::Ways;
 
@@ -61,7 +61,12 @@ impl Case<'_> {
             (_, Sender::User(_)) => return self.refuse(turn, record, 403, "Not A Way Of Ours", b""),
         }
         let row = house.reach.get(&receiver);
-        let only = |row: &Arc<Reach>| Some((row.clone(), row.only_contact(self.now.unix_s())?.clone()));
+        // One whose connection is gone may have another way, which its actor knows.
+        let stands = |way: &&ReachWay| way.hop.conn().is_none_or(|conn| house.flows.get(conn).is_some());
+        let only = |row: &Arc<Reach>| {
+            let way = row.only_contact(self.now.unix_s()).filter(stands)?.clone();
+            Some((row.clone(), way))
+        };
         match row.as_ref().and_then(only) {
             Some((row, way)) if self.view.method() != Method::Invite => {
                 let contact = String::from_utf8_lossy(&way.contact).into_owned();
@@ -69,8 +74,8 @@ impl Case<'_> {
                     Contact { uri: contact, hop: way.hop, address: way.hop.peer(), routes: String::new(), q: 0 };
                 self.pass_to(turn, record, &row.aor, &contact);
             }
-            row => {
-                let owner = row.map(|(row, _)| row.aor.clone()).unwrap_or(receiver);
+            _ => {
+                let owner = row.map_or(receiver, |row| row.aor.clone());
                 self.start_passage(turn, record, Destination::User(owner));
             }
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use base::{Aor, Now};
 use sip::{Delta, Reply};
 
-use super::call::Role;
+use super::call::{Call, Role};
 use super::{Slot, State, Stripe, Transactions, without_top_via};
 use crate::hop::Hop;
 use crate::turn::Turn;
@@ -50,6 +50,19 @@ impl Transactions {
         }
         table.recycle(Some(call));
         table.settle(slot, now);
+    }
+
+    /// RFC 4320 §4.1: 100 to a request that is not answered when its sender's timer E has come to T2, and not before. At
+    /// 3.5 s by our own timer E, or at 4.5 or 5.5 where a 100 has come meanwhile.
+    pub(super) fn tell_trying(&self, turn: &mut Turn, caller: Option<Hop>, call: &Call) {
+        if !matches!(call.role, Role::Pass) || !(7..=11).contains(&call.halves) {
+            return;
+        }
+        if let (Some(caller), Some(request)) = (caller, without_top_via(&call.request)) {
+            let start = turn.arena.len();
+            sip::reply(&mut turn.arena, request.view(), &Reply { status: 100, ..Reply::default() });
+            self.send_back(turn, caller, start);
+        }
     }
 
     /// A request will never be answered: its repeats are absorbed for as long as they may come.
