@@ -76,6 +76,17 @@ fn a_dialog_finds_its_way_both_ways_by_what_we_recorded() {
         ask("SUBSCRIBE", "sip:bob@192.168.3.3").line(&format!("Route: {}\r\nRoute: {}", routes[1], routes[0]));
     refresh.to = "<sip:bob@example.com>;tag=b1".into();
     assert!(passed(&mut world, &refresh).starts_with("SUBSCRIBE sip:bob@192.168.3.3 SIP/2.0\r\n"));
+    // Nor on this way does anybody speak in somebody else's name, or write who may not.
+    let mut page = Ask { method: "MESSAGE", ..refresh.clone() };
+    assert!(passed(&mut world, &page).starts_with("MESSAGE sip:bob@192.168.3.3 SIP/2.0\r\n"));
+    page.from = "<sip:carol@example.com>;tag=f1".into();
+    assert_eq!(status(&world.signed_answer(&page, "alice")), 403);
+    let mut mute = row("alice", None);
+    mute.may_page = false;
+    world.house.reach.publish(Arc::new(mute));
+    page.from = refresh.from.clone();
+    assert_eq!(status(&world.signed_answer(&page, "alice")), 403);
+    world.house.reach.publish(Arc::new(row("alice", None)));
     // A strict router of old has our URI in the request line (RFC 3261 §16.4).
     let first = routes[1].trim_matches(['<', '>']);
     let mut strict = ask("SUBSCRIBE", first).line(&format!("Route: {}, <sip:bob@192.168.3.3>", routes[0]));

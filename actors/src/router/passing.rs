@@ -13,7 +13,7 @@ use sip::{Forward, Method, Name, Uri, Via, View};
 use smallvec::SmallVec;
 
 use super::{ALLOW, Case, Record, Sender, calls, strip_of, write_via};
-use crate::contact::{Contact, way_within};
+use crate::contact::Contact;
 use crate::hop::Hop;
 use crate::house::House;
 use crate::message::{Destination, Passage, SessionInput};
@@ -45,13 +45,8 @@ impl Case<'_> {
     /// A request for a user's devices.
     pub(super) fn pass(&self, turn: &mut Turn, record: Record<'_>, sender: &Sender, receiver: Aor) {
         let house = self.house;
-        if let Sender::User(row) = sender {
-            if !row.may_register {
-                return self.refuse(turn, record, 403, "Not in the service profile", b"");
-            }
-            if !calls::says_who_it_is(self.view, row) {
-                return self.refuse(turn, record, 403, "From is somebody else", b"");
-            }
+        if let Some(reason) = self.forbids(sender) {
+            return self.refuse(turn, record, 403, reason, b"");
         }
         let rest = self.way.as_ref().map(|way| &*way.rest).unwrap_or_default();
         match (rest, sender) {
@@ -81,11 +76,28 @@ impl Case<'_> {
         }
     }
 
+    /// Why this sender may not have it passed on. Also within a dialog nobody speaks in somebody else's name, and a page
+    /// message is one on any way.
+    fn forbids(&self, sender: &Sender) -> Option<&'static str> {
+        let Sender::User(row) = sender else { return None };
+        let is_page = self.view.method() == Method::Message;
+        if !row.may_register || (is_page && !row.may_page) {
+            return Some("Not in the service profile");
+        }
+        (!calls::says_who_it_is(self.view, row)).then_some("From is somebody else")
+    }
+
     /// By the next hop that a trusted peer has named.
     fn pass_by(&self, turn: &mut Turn, record: Record<'_>, sender: &Sender, next: &[u8]) {
-        let named = sip::NameAddr::parse(next).map(|next| String::from_utf8_lossy(next.uri).into_owned());
-        let is_address = |uri: &String| Uri::parse(uri.as_bytes()).is_ok_and(|uri| uri.addr().is_some());
-        match named.filter(is_address).and_then(|uri| way_within(self.house, &uri, self.from)) {
+        let hop = sip::NameAddr::parse(next).and_then(|next| {
+            let uri = next.parsed_uri().ok()?;
+            let address = uri.addr()?;
+            match uri.transport() {
+                Some(name) if !name.eq_ignore_ascii_case(b"udp") => self.house.dial(address),
+                _ => Some(Hop::udp(self.from.listener(), address)),
+            }
+        });
+        match hop {
             Some(hop) => self.pass_over(turn, record, sender, hop),
             None => self.refuse(turn, record, 502, "Next Hop Not Found", b""),
         }
@@ -93,6 +105,12 @@ impl Case<'_> {
 
     /// A request within a dialog that passes through us.
     pub(super) fn pass_along(&self, turn: &mut Turn, record: Record<'_>, sender: &Sender) {
+        if let Some(reason) = self.forbids(sender) {
+            return self.refuse(turn, record, 403, reason, b"");
+        }
+        if self.view.method() == Method::Message && self.view.body().len() > self.house.config.message_bytes {
+            return self.refuse(turn, record, 413, "", b"");
+        }
         let way = self.way.as_ref().ok().and_then(|way| hop_along(self.house, way));
         match way {
             Some(hop) => self.pass_over(turn, record, sender, hop),
