@@ -14,6 +14,7 @@ pub mod node;
 pub mod nursery;
 pub mod outbox;
 mod passage;
+pub mod ping;
 pub mod reach;
 pub mod registry;
 pub mod router;

@@ -71,10 +71,18 @@ pub enum Count {
     Passed,
     /// Requests that came back unchanged, cut off (482).
     Looped,
+    /// STUN pings answered.
+    Pings,
+    /// Bindings that ended with the connection that they were made over.
+    FlowsLost,
+    /// Subscriptions to a user's registrations taken.
+    RegSubscribed,
+    /// Notifications of a user's registrations sent.
+    RegNotified,
 }
 
 /// Metric names and what they count, in the order of [`Count`].
-pub const NAMES: [(&str, &str); 32] = [
+pub const NAMES: [(&str, &str); 36] = [
     ("parlour_sip_requests_total", "SIP requests received"),
     ("parlour_sip_responses_total", "SIP responses received"),
     ("parlour_sip_garbage_total", "Datagrams and frames that are no SIP, dropped"),
@@ -107,6 +115,10 @@ pub const NAMES: [(&str, &str); 32] = [
     ("parlour_sessions_ended_total", "Sessions that have ended, taken or not"),
     ("parlour_sip_passed_total", "Requests passed on to devices"),
     ("parlour_sip_loops_total", "Requests that came back unchanged, refused with 482"),
+    ("parlour_stun_pings_total", "STUN pings answered"),
+    ("parlour_flows_lost_total", "Bindings that ended with the connection that they were made over"),
+    ("parlour_reg_subscriptions_total", "Subscriptions to a user's registrations taken"),
+    ("parlour_reg_notifications_total", "Notifications of a user's registrations sent"),
 ];
 
 /// The sums, shared by all shards.

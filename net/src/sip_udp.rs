@@ -15,7 +15,7 @@ use std::sync::Arc;
 use actors::hop::Hop;
 use actors::house::House;
 use actors::metrics::Count;
-use actors::router;
+use actors::{ping, router};
 use actors::turn::{self, Datagram, DatagramSink};
 use base::limits::{BATCHES_PER_TURN, DATAGRAM_BATCH, DATAGRAM_BYTES_MAX};
 use sip::Layout;
@@ -43,6 +43,11 @@ pub async fn serve(socket: StdSocket, listener: u8, house: Arc<House>) -> io::Re
                     for n in 0..count {
                         let Some((bytes, peer)) = batch.datagram(n) else { continue };
                         let from = Hop::udp(listener, peer);
+                        // RFC 5626 §8: the first two bits tell them apart.
+                        if sip::stun::is_stun(bytes) {
+                            ping::answer(&house, turn, bytes, from);
+                            continue;
+                        }
                         let decide = || router::datagram(&house, turn, &mut layout, bytes, from, now);
                         if catch_unwind(AssertUnwindSafe(decide)).is_err() {
                             turn.counts.add(Count::Panics);

@@ -21,6 +21,7 @@ pub mod message;
 pub mod method;
 pub mod params;
 pub mod parser;
+pub mod stun;
 pub mod transaction;
 pub mod uri;
 pub mod via;
