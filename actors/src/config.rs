@@ -52,6 +52,8 @@ pub struct Config {
     pub udp: Vec<ListenerName>,
     /// How we name ourselves on connections.
     pub tcp: ListenerName,
+    /// Where requests of a registered client are to pass, values of Service-Route (RFC 3608); none: anywhere.
+    pub service_route: Vec<String>,
     /// Where MSRP is spoken, for the paths that we give; nothing: nowhere.
     pub msrp: Option<Place>,
     /// Actors' shards: arbiters, one a core.
@@ -89,6 +91,7 @@ impl Default for Config {
             trusted: Vec::new(),
             udp: vec![ListenerName { sent_by: "127.0.0.1:5060".into() }],
             tcp: ListenerName { sent_by: "127.0.0.1:5060".into() },
+            service_route: Vec::new(),
             msrp: None,
             shards: 1,
             message_bytes: limits::PAGE_BODY_BYTES_MAX,

@@ -21,6 +21,8 @@ pub struct Contact {
     pub routes: String,
     /// Its preference in thousandths.
     pub q: u16,
+    /// It is called by the flow that it registered by, and by no other way (RFC 5626 §7).
+    is_flow: bool,
 }
 
 impl Contact {
@@ -39,12 +41,13 @@ impl Contact {
                 hop = Hop::udp(hop.listener(), first);
             }
         }
-        Self { uri: binding.contact.clone(), hop, address, routes, q: binding.q }
+        Self { uri: binding.contact.clone(), hop, address, routes, q: binding.q, is_flow: binding.is_own_flow() }
     }
 
-    /// Where it is sent: by the connection while it stands, else by a new one.
+    /// Where it is sent: by the connection while it stands, else by a new one, unless it can be reached by none.
     pub fn way(&self, house: &House) -> Option<Hop> {
         match self.hop.conn() {
+            Some(conn) if house.flows.get(conn).is_none() && self.is_flow => None,
             Some(conn) if house.flows.get(conn).is_none() => house.dial(self.address),
             _ => Some(self.hop),
         }
@@ -55,6 +58,10 @@ impl Contact {
 /// unless that is one behind a NAT: then to where its REGISTER came from (decisions D5).
 pub fn hop_of(binding: &Binding) -> Hop {
     let way = &binding.way;
+    // RFC 5626 §7: a flow leads to where its REGISTER came from.
+    if binding.is_own_flow() && !way.transport.is_stream() {
+        return Hop::udp(way.listener, way.source);
+    }
     match way.connection.and_then(|number| u32::try_from(number).ok()) {
         Some(number) if way.transport.is_stream() => Hop::stream(ConnId(number), way.source),
         // A contact that asks for a stream gets one, whatever its REGISTER came by (RFC 3261 §19.1.1).

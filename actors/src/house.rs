@@ -57,14 +57,32 @@ pub struct House {
     pub registry: Arc<Registry>,
     /// Ids that nobody guesses.
     pub ids: IdMaker,
+    /// Makes URIs of single devices, and knows them again.
+    pub gruus: im::Gruus,
+    /// This life of the house: numbers of connections mean nothing to another one.
+    pub life: u64,
     /// When it came to life.
     pub started: Now,
     clock: Clock,
 }
 
 impl House {
-    /// All tables empty.
+    /// All tables empty, and a key of its own for what it gives away.
     pub fn new(config: Config, store: Store, ids: IdMaker, clock: Clock) -> Arc<Self> {
+        let secret = Self::fresh_secret(&ids);
+        Self::keyed(config, store, ids, clock, &secret)
+    }
+
+    /// 32 octets that nobody guesses.
+    pub fn fresh_secret(ids: &IdMaker) -> [u8; 32] {
+        let mut secret = [0; 32];
+        secret[..16].copy_from_slice(&ids.key());
+        secret[16..].copy_from_slice(&ids.key());
+        secret
+    }
+
+    /// All tables empty. `secret` is the key of what must hold after a start: temporary GRUUs.
+    pub fn keyed(config: Config, store: Store, ids: IdMaker, clock: Clock, secret: &[u8; 32]) -> Arc<Self> {
         let flows = Arc::new(Flows::default());
         let hash = |ids: &IdMaker| KeyedHash::new(ids.key());
         Arc::new(Self {
@@ -80,6 +98,8 @@ impl House {
             store,
             metrics: Arc::default(),
             registry: Arc::new(Registry::new(config.shards)),
+            gruus: im::Gruus::new(secret),
+            life: ids.next_u64(),
             ids,
             started: clock(),
             clock,

@@ -7,6 +7,7 @@ use actix::Message as ActixMessage;
 use base::Aor;
 
 use crate::contact::Contact;
+use crate::hop::ConnId;
 use crate::outbox::Outbox;
 use crate::session::Entry;
 use crate::switch::Opened;
@@ -23,6 +24,8 @@ pub enum Offer {
         sender: Aor,
         /// The request, and the way back.
         answer: Answer,
+        /// The one device that it is for.
+        device: Option<im::Device>,
     },
     /// A page message that was relayed to the user's one contact, which is away (480, 408, 503), silent or unreachable.
     /// It comes as it was relayed, without our Via.
@@ -73,14 +76,31 @@ pub enum Offer {
     Whereabouts {
         /// Who asks.
         session: SessionKey,
+        /// Which of his devices are wanted.
+        wanted: Box<Wanted>,
     },
     /// A passage wants to know all devices of this user.
     Devices {
         /// Who asks.
         passage: SessionKey,
+        /// Which of them are wanted.
+        wanted: Box<Wanted>,
     },
+    /// A SUBSCRIBE to what becomes of this user's contacts, of somebody who may know it; the answer is owed.
+    Watch(Answer),
+    /// A connection is gone: bindings that were made over it are over (RFC 5626 §7).
+    FlowLost(ConnId),
     /// A test's wish.
     Panic,
+}
+
+/// Which of a user's devices a request is for.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// This one alone (RFC 5627).
+    pub device: Option<im::Device>,
+    /// Those that its sender prefers (RFC 3841).
+    pub preferences: Option<im::Preferences>,
 }
 
 /// Dropped when it has been heard: whoever holds the other end waits for that.
@@ -175,6 +195,8 @@ pub struct Invite {
     pub entry: Entry,
     /// What it offers.
     pub offer: sdp::Offer,
+    /// Which of the callee's devices it is for.
+    pub wanted: Box<Wanted>,
 }
 
 /// A request of somebody who is known, for devices of our users or along a dialog's way.
@@ -191,8 +213,8 @@ pub struct Passage {
 /// Where a request is passed on to.
 #[derive(Debug)]
 pub enum Destination {
-    /// To all devices of this user.
-    User(Aor),
+    /// To these devices of this user.
+    User(Aor, Box<Wanted>),
     /// To one hop.
     Contact(Box<Contact>),
 }

@@ -12,6 +12,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use arrayvec::ArrayVec;
+use base::Aor;
 use base::limits::OUTBOX_BYTES_MAX;
 use bytes::{Buf, Bytes};
 use hashbrown::HashMap;
@@ -52,6 +53,8 @@ pub struct Outbox {
     lane: Mutex<Lane>,
     /// Apart from the lane, because who looks into it asks the transactions, and they must never wait for a socket.
     awaited: Mutex<Awaited>,
+    /// Users with a binding that lasts no longer than this connection; nothing once it is gone.
+    users: Mutex<Option<Vec<Aor>>>,
     wake: Notify,
     drained: Notify,
     closed: AtomicBool,
@@ -227,6 +230,7 @@ impl Outbox {
             leads_to,
             lane: Mutex::new(Lane { writer, ..Lane::default() }),
             awaited: Mutex::new(Awaited { slots: Vec::new(), look_at: AWAITED_LOOK }),
+            users: Mutex::new(Some(Vec::new())),
             wake: Notify::new(),
             drained: Notify::new(),
             closed: AtomicBool::new(false),
@@ -363,6 +367,16 @@ impl Outbox {
             awaited.look_at = (awaited.slots.len() * 2).max(AWAITED_LOOK);
         }
         awaited.slots.push(slot);
+    }
+
+    /// A user has a binding that ends with this connection, and will be told. `false`: it is gone already.
+    pub fn binds(&self, user: &Aor) -> bool {
+        self.users.lock().as_mut().map(|users| users.push(user.clone())).is_some()
+    }
+
+    /// Who is to be told that the connection is gone; from now on nobody more.
+    pub fn bound(&self) -> Vec<Aor> {
+        self.users.lock().take().unwrap_or_default()
     }
 
     /// Nothing is sent any more, and both tasks of the connection end.

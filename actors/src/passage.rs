@@ -87,9 +87,9 @@ pub(crate) fn plant(
     // RFC 4320 §4.1; an INVITE's own transaction sees to that by itself.
     actor.trying_at = (!actor.is_invite()).then(|| now.at + actor.timers.trying_after());
     match destination {
-        Destination::User(aor) => {
+        Destination::User(aor, wanted) => {
             actor.locate_by = Some(now.at + SESSION_LOCATE_TIME_MAX);
-            turn::fill_later(|turn| turn.offer(aor, Offer::Devices { passage: key }));
+            turn::fill_later(|turn| turn.offer(aor, Offer::Devices { passage: key, wanted }));
         }
         Destination::Contact(contact) => actor.begin(vec![*contact], now),
     }

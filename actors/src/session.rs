@@ -37,7 +37,7 @@ use sip::{Method, Name};
 use crate::contact::Contact;
 use crate::hop::Hop;
 use crate::house::House;
-use crate::message::{Invite, Offer, SessionInput, SessionKey, SwitchEvent, Whereabouts, Within};
+use crate::message::{Invite, Offer, SessionInput, SessionKey, SwitchEvent, Wanted, Whereabouts, Within};
 use crate::metrics::Count;
 use crate::node::{Node, State};
 use crate::nursery::MayLeave;
@@ -69,6 +69,8 @@ pub struct SessionActor {
     /// What it has open in the world.
     estate: Shared,
     people: [Aor; 2],
+    /// Which of the callee's devices are called; taken when they are looked for.
+    wanted: Box<Wanted>,
     /// Our tag towards the caller, which stands in every answer but 100.
     tag: String,
     media: Option<Media>,
@@ -92,7 +94,7 @@ pub(crate) fn plant(
     estate: Shared,
     ties: Ties,
 ) -> Option<Handles> {
-    let Invite { sender, receiver, answer, entry, offer } = *invite;
+    let Invite { sender, receiver, answer, entry, offer, wanted } = *invite;
     let now = house.now();
     let number = answer.request().cseq().ok()?.number;
     let expires = answer.request().expires().map(|expires| Duration::from_secs(expires.max(1).into()));
@@ -100,6 +102,7 @@ pub(crate) fn plant(
     let rules = Session::start(number, patience, now.at);
     let mut actor = SessionActor::new(house, key, rules, estate, ties);
     actor.people = [sender, receiver];
+    actor.wanted = wanted;
     actor.media = Some(Media::new(house.clone(), offer));
     actor.answer_for(answer, entry, now)?;
     Some(actor.start_here())
@@ -138,6 +141,7 @@ impl SessionActor {
             rules,
             estate,
             people: [nobody(), nobody()],
+            wanted: Box::default(),
             tag: key.tag(house.sessions.random()),
             media: None,
             contacts: Vec::new(),
@@ -342,7 +346,8 @@ impl SessionActor {
         match output {
             Output::Locate => {
                 let (callee, session) = (self.people[Side::Callee as usize].clone(), self.key);
-                turn::fill_later(|turn| turn.offer(callee, Offer::Whereabouts { session }));
+                let wanted = std::mem::take(&mut self.wanted);
+                turn::fill_later(|turn| turn.offer(callee, Offer::Whereabouts { session, wanted }));
             }
             Output::Invite(branch) => self.invite(branch, now),
             Output::Ring => self.ring(now),

@@ -7,9 +7,11 @@
 //! requests that waited for it get 503, and the next offer starts it anew from the store, where everything is that was
 //! acknowledged.
 
+mod choice;
 mod inbox;
 mod plan;
 mod registration;
+mod watch;
 mod whereabouts;
 
 use std::collections::VecDeque;
@@ -41,6 +43,7 @@ use crate::turn;
 
 use plan::Try;
 use registration::Durable;
+use watch::{NOTIFY_TOKEN, Watch};
 
 /// How long a transaction may still bring a late 2xx after its message was stored: 64·T1 (RFC 3261 §17.1.2.2).
 const LATE: Duration = Duration::from_secs(32);
@@ -108,6 +111,8 @@ struct Here {
     rereading: Option<Vec<Offer>>,
     /// Stored messages whose first receiver may still answer.
     late: VecDeque<Late>,
+    /// Who watches its contacts.
+    watch: Watch,
 }
 
 struct Late {
@@ -239,7 +244,8 @@ impl UserActor {
             self.state = State::Elsewhere(account.aor.clone());
             return self.leave_soon(ctx);
         }
-        let durable: Vec<Binding> = bindings.iter().filter_map(registration::from_stored).collect();
+        let standing = |stored: &StoredBinding| registration::from_stored(&self.house, stored);
+        let durable: Vec<Binding> = bindings.iter().filter_map(standing).collect();
         let tally = im::deferred::Tally { count: u32::try_from(tally.count).unwrap_or(u32::MAX), bytes: tally.bytes };
         let is_nobody = account.is_none();
         if is_nobody {
@@ -299,9 +305,12 @@ impl UserActor {
     fn take(&mut self, offer: Offer, now: Now, ctx: &mut Context<Self>) {
         match offer {
             Offer::Register(answer) => self.register(answer, now, ctx),
-            Offer::Page { sender, answer } => self.page(sender, answer, now, ctx),
+            Offer::Page { sender, answer, device } => self.page(sender, answer, device, now, ctx),
             Offer::Undelivered { sender, answer, status } => self.undelivered(&sender, answer, status, now, ctx),
             Offer::TookAfterAll { slot } => self.took_after_all(slot, now, ctx),
+            Offer::Outcome { token, status, response } if token & NOTIFY_TOKEN != 0 => {
+                self.notified(token, status, response, now);
+            }
             Offer::Outcome { token, status, response } => self.outcome(token, status, response, now, ctx),
             Offer::Notice(entry) => self.notice(*entry, now, ctx),
             // A login of somebody else's was handed on when the state was read.
@@ -315,8 +324,10 @@ impl UserActor {
             Offer::AccountChanged(heard) => self.reload(heard, ctx),
             Offer::Perhaps { receiver, answer } => self.perhaps(receiver, answer, ctx),
             Offer::Expired(letter) => self.expired(*letter, now, ctx),
-            Offer::Whereabouts { session } => self.whereabouts(session, now),
-            Offer::Devices { passage } => self.devices(passage, now),
+            Offer::Devices { passage, wanted } => self.devices(passage, &wanted, now),
+            Offer::Whereabouts { session, wanted } => self.whereabouts(session, &wanted, now),
+            Offer::Watch(answer) => self.watch(answer, now),
+            Offer::FlowLost(conn) => self.flow_lost(conn, now, ctx),
             #[expect(clippy::panic, reason = "it is what the operator's test asks for")]
             Offer::Panic => panic!("told to fall"),
         }
@@ -356,6 +367,8 @@ impl UserActor {
             here.account = Some(account);
             return self.publish();
         }
+        self.end_watch(house.now());
+        let Some(here) = self.here() else { return };
         // Letters, bindings and messages under way went with the account; commits still end.
         let (writes, registers) = (here.writes, here.registers);
         let nothing = im::deferred::Tally::default();
@@ -389,7 +402,8 @@ impl UserActor {
             State::Here(here) => {
                 let tries = here.tries.values().filter_map(|each| each.delivery.poll_timeout());
                 let late = here.late.front().map(|late| late.until);
-                let waits = [here.mailbox.poll_timeout(), late, here.binding_ends(now), Some(idle_at)];
+                let watched = here.watch.poll_timeout(now);
+                let waits = [here.mailbox.poll_timeout(), late, here.binding_ends(now), watched, Some(idle_at)];
                 tries.chain(waits.into_iter().flatten()).min().unwrap_or(idle_at)
             }
         };
@@ -434,6 +448,7 @@ impl UserActor {
             here.mailbox.handle_timeout(now);
             self.drain_mailbox(now, ctx);
         }
+        self.watch_rang(now);
         self.ask_to_leave(ctx);
         self.node.turn_took(began.elapsed());
     }
@@ -444,7 +459,8 @@ impl UserActor {
             State::Loading(_) => false,
             State::Elsewhere(_) | State::Failed => true,
             State::Here(here) => {
-                !here.is_trying() && here.writes == 0 && here.mailbox.is_idle() && here.late.is_empty()
+                let is_still = !here.is_trying() && here.watch.is_empty();
+                is_still && here.writes == 0 && here.mailbox.is_idle() && here.late.is_empty()
             }
         };
         let now = self.house.now().at;
@@ -482,11 +498,12 @@ impl Here {
             unread: Vec::new(),
             tries: HashMap::new(),
             // Numbers of two actors of one user never meet: answers to what a dead one asked are not taken for others.
-            next_try: house.ids.next_u64() as u32,
+            next_try: house.ids.next_u64() as u32 >> 1,
             writes: 0,
             registers: (0, 0),
             rereading: None,
             late: VecDeque::new(),
+            watch: Watch::default(),
         }
     }
 

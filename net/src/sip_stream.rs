@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use actors::hop::Hop;
 use actors::house::House;
+use actors::message::Offer;
 use actors::metrics::Count;
 use actors::outbox::Outbox;
 use actors::router;
@@ -59,11 +60,16 @@ impl Way {
 impl Drop for Way {
     fn drop(&mut self) {
         self.house.flows.remove(self.outbox.id());
-        let awaited = self.outbox.abandon();
-        if !awaited.is_empty() {
-            turn::fill(|turn| awaited.into_iter().for_each(|slot| self.house.transactions.unreachable(turn, slot)));
-            turn::flush();
+        let (awaited, bound) = (self.outbox.abandon(), self.outbox.bound());
+        if awaited.is_empty() && bound.is_empty() {
+            return;
         }
+        turn::fill(|turn| {
+            // Bindings first: what comes back is not sent here once more (RFC 5626 §7).
+            bound.into_iter().for_each(|user| turn.offer(user, Offer::FlowLost(self.outbox.id())));
+            awaited.into_iter().for_each(|slot| self.house.transactions.unreachable(turn, slot));
+        });
+        turn::flush();
     }
 }
 

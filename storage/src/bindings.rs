@@ -15,7 +15,8 @@ use crate::record::{Reader, Writer};
 use crate::store::Store;
 
 const KIND: &str = "binding";
-const VERSION: u8 = 1;
+/// 2: the life and the connection of each.
+const VERSION: u8 = 2;
 
 /// One contact of a user, as it must be known again after a restart.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +43,8 @@ pub struct StoredBinding {
     pub path: Vec<String>,
     /// `+sip.instance` (RFC 5626).
     pub instance: Option<String>,
+    /// The connection that it came by, and the life of the process that gave it its number: to another life it is gone.
+    pub connection: Option<(u64, u64)>,
 }
 
 fn write(bindings: &[StoredBinding]) -> Bytes {
@@ -60,16 +63,18 @@ fn write(bindings: &[StoredBinding]) -> Bytes {
             record.text(hop);
         }
         record.maybe_text(binding.instance.as_deref());
+        let (life, number) = binding.connection.unzip();
+        record.maybe_number(life).maybe_number(number);
     }
     record.finish()
 }
 
 fn read(record: &Bytes) -> Result<Vec<StoredBinding>, StoreError> {
-    let (_, mut fields) = Reader::open(KIND, VERSION, record)?;
-    (0..fields.number()?).map(|_| read_one(&mut fields)).collect()
+    let (version, mut fields) = Reader::open(KIND, VERSION, record)?;
+    (0..fields.number()?).map(|_| read_one(version, &mut fields)).collect()
 }
 
-fn read_one(fields: &mut Reader<'_>) -> Result<StoredBinding, StoreError> {
+fn read_one(version: u8, fields: &mut Reader<'_>) -> Result<StoredBinding, StoreError> {
     let (contact, params, q, call_id) = (fields.text()?, fields.text()?, fields.narrow()?, fields.text()?);
     let (cseq, expires_unix_s, transport) = (fields.narrow()?, fields.number()?, fields.narrow()?);
     let octets = fields.bytes()?;
@@ -81,7 +86,21 @@ fn read_one(fields: &mut Reader<'_>) -> Result<StoredBinding, StoreError> {
     let listener = fields.narrow()?;
     let path = (0..fields.number()?).map(|_| fields.text()).collect::<Result<_, _>>()?;
     let instance = fields.maybe_text()?;
-    Ok(StoredBinding { contact, params, q, call_id, cseq, expires_unix_s, transport, source, listener, path, instance })
+    let connection = if version < 2 { None } else { fields.maybe_number()?.zip(fields.maybe_number()?) };
+    Ok(StoredBinding {
+        contact,
+        params,
+        q,
+        call_id,
+        cseq,
+        expires_unix_s,
+        transport,
+        source,
+        listener,
+        path,
+        instance,
+        connection,
+    })
 }
 
 impl Store {

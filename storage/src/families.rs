@@ -18,6 +18,8 @@ pub enum Family {
     Due = 6,
     /// Facts of the store itself: format, partitions, hash, high water mark. Only the engine writes it.
     Meta = 7,
+    /// `secret(name) -> 32 octets`: keys of the house itself.
+    Secret = 8,
 }
 
 /// How a family is used.
@@ -42,8 +44,8 @@ pub enum Expiry {
 
 impl Family {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Account, Self::Alias, Self::Binding, Self::Spool, Self::Seen, Self::Due, Self::Meta];
+    pub const ALL: [Self; 8] =
+        [Self::Account, Self::Alias, Self::Binding, Self::Spool, Self::Seen, Self::Due, Self::Meta, Self::Secret];
 
     /// Its name on disk.
     pub fn name(self) -> &'static str {
@@ -55,13 +57,14 @@ impl Family {
             Self::Seen => "seen",
             Self::Due => "due",
             Self::Meta => "meta",
+            Self::Secret => "secret",
         }
     }
 
     /// How it is used.
     pub fn access(self) -> Access {
         match self {
-            Self::Account | Self::Alias | Self::Binding | Self::Seen | Self::Meta => Access::Lookup,
+            Self::Account | Self::Alias | Self::Binding | Self::Seen | Self::Meta | Self::Secret => Access::Lookup,
             Self::Spool | Self::Due => Access::Queue,
         }
     }
@@ -69,7 +72,7 @@ impl Family {
     /// What becomes of its expired records.
     pub fn expiry(self) -> Expiry {
         match self {
-            Self::Account | Self::Alias | Self::Due | Self::Meta => Expiry::Never,
+            Self::Account | Self::Alias | Self::Due | Self::Meta | Self::Secret => Expiry::Never,
             Self::Binding | Self::Seen => Expiry::Forget,
             Self::Spool => Expiry::Due,
         }

@@ -96,6 +96,11 @@ pub fn binding(aor: &Aor) -> Key {
     Key::of(aor.as_str().as_bytes())
 }
 
+/// `secret: partition 0 ‖ name -> 32 octets`
+pub fn secret(name: &str) -> Key {
+    Key::of(name.as_bytes())
+}
+
 /// `spool: partition ‖ aor of the recipient ‖ NUL ‖ arrival (u64 BE) ‖ message id -> Letter`
 pub fn spool(aor: &Aor, arrival: u64, id: &MessageId) -> Key {
     Key::join(&[aor.as_str().as_bytes(), b"\0", &arrival.to_be_bytes(), id.bytes()])

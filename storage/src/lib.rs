@@ -29,6 +29,7 @@ pub mod metrics;
 mod read;
 mod readers;
 mod record;
+mod secrets;
 mod seen;
 pub mod spool;
 mod store;

@@ -39,6 +39,7 @@ for_every_engine!(
     an_expired_letter_is_hidden_told_once_and_stays_until_it_is_removed,
     the_owners_of_mailboxes_are_found,
     bindings_last_as_long_as_the_longest_and_single_ones_end_before,
+    a_secret_stays_what_it_was_first,
     an_account_comes_back_whole_under_each_of_its_names,
     a_name_of_somebody_else_is_refused,
     a_name_that_was_given_up_is_free,
@@ -293,6 +294,7 @@ fn bindings_last_as_long_as_the_longest_and_single_ones_end_before(place: &Place
         listener: 2,
         path: vec!["<sip:edge;lr>".into()],
         instance: Some("<urn:uuid:0>".into()),
+        connection: (for_s > 60).then_some((1 << 63, 7)),
     };
     let both =
         [binding("sip:a@192.0.2.1", "192.0.2.1:5060", 60), binding("sip:a@[2001:db8::1]", "[2001:db8::1]:9", 600)];
@@ -307,6 +309,12 @@ fn bindings_last_as_long_as_the_longest_and_single_ones_end_before(place: &Place
     place.at(0);
     place.store.put_bindings(&alice, &[]).wait().unwrap();
     assert_eq!(place.store.bindings(&alice).wait(), Ok(vec![]));
+}
+
+fn a_secret_stays_what_it_was_first(place: &Place) {
+    assert_eq!(place.store.secret("gruu", [1; 32]), Ok([1; 32]));
+    assert_eq!(place.store.secret("gruu", [2; 32]), Ok([1; 32]));
+    assert_eq!(place.store.secret("other", [2; 32]), Ok([2; 32]));
 }
 
 fn an_account_comes_back_whole_under_each_of_its_names(place: &Place) {

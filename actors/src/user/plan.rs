@@ -6,14 +6,16 @@ use actix::prelude::*;
 use base::{Aor, Now};
 use im::deferred::{Head, Outcome};
 use im::pager::{Input, Output, Patience, Target};
-use im::{Delivery, Entry, EntryId};
+use im::{Delivery, Device, Entry, EntryId};
 use sip::Message;
 
+use super::choice::Chosen;
 use super::registration::serves;
 use super::{Here, TRIES, UserActor};
 use crate::contact::{Contact, hop_of};
 use crate::hop::Hop;
 use crate::house::House;
+use crate::message::Wanted;
 use crate::metrics::Count;
 use crate::router;
 use crate::transactions::{Answer, Slot};
@@ -23,14 +25,14 @@ use crate::turn;
 pub(super) struct Try {
     pub(super) delivery: Delivery,
     what: What,
-    contacts: Vec<Contact>,
+    contacts: Vec<Chosen>,
     responses: Vec<(u32, Message)>,
 }
 
 /// What is on its way.
 enum What {
     /// A message whose sender waits.
-    Page { entry: Box<Entry>, answer: Answer },
+    Page { entry: Box<Entry>, answer: Answer, device: Option<Device> },
     /// A message of the house.
     Notice(Box<Entry>),
     /// A letter.
@@ -40,7 +42,14 @@ enum What {
 }
 
 impl UserActor {
-    pub(super) fn page(&mut self, sender: Aor, answer: Answer, now: Now, ctx: &mut Context<Self>) {
+    pub(super) fn page(
+        &mut self,
+        sender: Aor,
+        answer: Answer,
+        device: Option<Device>,
+        now: Now,
+        ctx: &mut Context<Self>,
+    ) {
         let expiry_s = self.house.config.letter_expiry_s;
         let Some(here) = self.here() else { return };
         let refuse = |answer: Answer, status, reason: &str| {
@@ -60,10 +69,10 @@ impl UserActor {
                 return refuse(answer, fault.status, fault.reason);
             }
         };
-        if here.queued && entry.kind.may_wait() {
+        if here.queued && entry.kind.may_wait() && device.is_none() {
             return self.store(entry, Some(answer), false, None, now, ctx);
         }
-        self.attempt(What::Page { entry, answer }, now, ctx);
+        self.attempt(What::Page { entry, answer, device }, now, ctx);
     }
 
     /// A message of the house for this user. Whom nobody knows is not told.
@@ -90,7 +99,7 @@ impl UserActor {
         let lost = |hop: Hop| hop.conn().is_some_and(|conn| house.flows.get(conn).is_none());
         if status == 503 && here.im_bindings(now).iter().any(|binding| lost(hop_of(binding))) {
             self.publish(); // the next one need not try the connection first
-            return self.attempt(What::Page { entry: Box::new(entry), answer }, now, ctx);
+            return self.attempt(What::Page { entry: Box::new(entry), answer, device: None }, now, ctx);
         }
         let slot = answer.slot();
         self.store(Box::new(entry), Some(answer), true, Some(slot), now, ctx);
@@ -119,14 +128,23 @@ impl UserActor {
                 What::Letter { .. } | What::Done(..) => {}
             }
         }
-        let contacts: Vec<Contact> = here.im_bindings(now).into_iter().map(Contact::of).collect();
-        let targets: Vec<Target> = contacts.iter().zip(0..).map(|(contact, id)| Target { id, q: contact.q }).collect();
+        let contacts = match here.choose(now, &what.wanted(), Here::im_bindings) {
+            Ok(contacts) => contacts,
+            Err(status) => {
+                if let What::Page { answer, .. } = what {
+                    turn::fill_later(|turn| answer.send(turn, now, status, b""));
+                }
+                return;
+            }
+        };
+        let targets: Vec<Target> = contacts.iter().zip(0..).map(|(each, id)| Target { id, q: each.contact.q }).collect();
         let may_wait = match &what {
-            What::Page { entry, .. } => entry.kind.may_wait(),
+            // RFC 5627 §5.3: what is for one device waits for none; a letter would go to all.
+            What::Page { entry, device, .. } => entry.kind.may_wait() && device.is_none(),
             _ => true,
         };
         let delivery = Delivery::start(targets, may_wait, patience, now);
-        here.next_try = here.next_try.wrapping_add(1);
+        here.next_try = here.next_try.wrapping_add(1) & (u32::MAX >> 1);
         let number = here.next_try;
         here.tries.insert(number, Try { delivery, what, contacts, responses: Vec::new() });
         self.drain_try(number, now, ctx);
@@ -143,6 +161,10 @@ impl UserActor {
     ) {
         let (number, target) = ((token >> 32) as u32, token as u32);
         let Some(each) = self.here().and_then(|here| here.tries.get_mut(&number)) else { return };
+        // RFC 5626 §7: another flow of the device, as long as it has said nothing itself.
+        if (status == 430 || (status == 503 && response.is_none())) && each.turn_to_spare(target) {
+            return self.send(number, target, now, ctx);
+        }
         let input = match (&response, status) {
             (None, 408) => Input::Silent { target },
             (None, _) => Input::TransportFailed { target },
@@ -162,7 +184,7 @@ impl UserActor {
                 return;
             };
             match output {
-                Output::Send(target) => self.send(number, target, now),
+                Output::Send(target) => self.send(number, target, now, ctx),
                 Output::Relay(target) => self.relayed(number, target, now, ctx),
                 Output::Store => self.put_by(number, now, ctx),
                 Output::Answer(status) => self.answered(number, status, now, ctx),
@@ -178,11 +200,11 @@ impl UserActor {
         }
     }
 
-    fn send(&mut self, number: u32, target: u32, now: Now) {
+    fn send(&mut self, number: u32, target: u32, now: Now, ctx: &mut Context<Self>) {
         let house = self.house.clone();
         let owner = self.aor.clone();
         let Some(each) = self.here().and_then(|here| here.tries.get_mut(&number)) else { return };
-        let Some(contact) = each.contacts.get(target as usize) else { return };
+        let Some(Chosen { contact, .. }) = each.contacts.get(target as usize) else { return };
         if each.what.is_stale(now) {
             return each.delivery.handle(Input::TransportFailed { target }, now); // its time ended in an earlier round
         }
@@ -196,7 +218,12 @@ impl UserActor {
             })
         });
         if sent.is_none() {
+            if each.turn_to_spare(target) {
+                return self.send(number, target, now, ctx);
+            }
             each.delivery.handle(Input::TransportFailed { target }, now);
+            // Whoever asked for this is draining already, or this was the answer to a flow that was lost.
+            self.drain_try(number, now, ctx);
         }
     }
 
@@ -233,7 +260,7 @@ impl UserActor {
         let Some((what, each)) = self.decided(number) else { return };
         let tried = !each.contacts.is_empty();
         match what {
-            What::Page { entry, answer } => self.store(entry, Some(answer), tried, None, now, ctx),
+            What::Page { entry, answer, .. } => self.store(entry, Some(answer), tried, None, now, ctx),
             What::Notice(entry) => self.store(entry, None, tried, None, now, ctx),
             What::Letter { head, .. } => {
                 let input = im::deferred::Input::Outcome { arrival: head.arrival, outcome: Outcome::Away };
@@ -252,7 +279,28 @@ impl UserActor {
     }
 }
 
+impl Try {
+    /// Takes the next flow of a device in place of the one that is gone, if there is one.
+    fn turn_to_spare(&mut self, target: u32) -> bool {
+        let Some(chosen) = self.contacts.get_mut(target as usize) else { return false };
+        let next = chosen.spare.pop();
+        let is_there = next.is_some();
+        chosen.contact = next.unwrap_or_else(|| chosen.contact.clone());
+        is_there
+    }
+}
+
 impl What {
+    /// Which devices it is for. A letter and a message of the house are for all.
+    fn wanted(&self) -> Wanted {
+        match self {
+            Self::Page { answer, device, .. } => {
+                Wanted { device: *device, preferences: im::Preferences::of(answer.request()) }
+            }
+            Self::Notice(_) | Self::Letter { .. } | Self::Done(..) => Wanted::default(),
+        }
+    }
+
     fn id(&self) -> EntryId {
         match self {
             Self::Page { entry, .. } | Self::Notice(entry) => entry.id,

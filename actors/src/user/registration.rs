@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use actix::prelude::*;
 use base::Now;
+use base::limits::FLOW_TIMER_S;
+use im::outbound::Flows;
 use im::registrar::{self, Binding, RegisterRequest, Rules, Support, Transport, Way};
+use im::watching::Event;
 use sip::Name;
 use sip::digest::Ha1;
 use smallvec::SmallVec;
@@ -14,8 +17,10 @@ use storage::bindings::StoredBinding;
 
 use super::{Here, UserActor, in_time};
 use crate::contact::hop_of;
-use crate::hop::Hop;
+use crate::hop::{ConnId, Hop};
+use crate::house::House;
 use crate::metrics::Count;
+use crate::outbox::Outbox;
 use crate::reach::{Climb, Reach, Way as ReachWay};
 use crate::transactions::Answer;
 use crate::turn;
@@ -25,6 +30,8 @@ struct Made {
     number: u64,
     bindings: Arc<[Binding]>,
     bound: bool,
+    /// Whether the 200 says that its flow is kept.
+    is_flow: bool,
 }
 
 impl UserActor {
@@ -45,8 +52,10 @@ impl UserActor {
             Some(_) => {}
         }
         let request = RegisterRequest::of(answer.request(), way_of(answer.caller()));
-        let registered = request.and_then(|request| registrar::register(&here.bindings, &request, &rules, now));
-        let registered = match registered {
+        let registered = request.and_then(|request| {
+            Ok((registrar::register(&here.bindings, &request, &rules, now)?, request.flows))
+        });
+        let (registered, flows) = match registered {
             Ok(registered) => registered,
             Err(refusal) => {
                 let lines = refusal.min_expires.map(|least| format!("Min-Expires: {least}\r\n")).unwrap_or_default();
@@ -55,14 +64,15 @@ impl UserActor {
                 });
             }
         };
+        let is_flow = flows == Flows::Counted { is_known: true };
         if !registered.changed {
-            let lines = lines_of(&here.durable, &answer, now);
+            let lines = self.lines_of(is_flow, None, &answer, now);
             return turn::fill_later(|turn| answer.send(turn, now, 200, lines.as_bytes()));
         }
         here.bindings = registered.bindings.into();
         here.registers.0 += 1;
-        let made = Made { number: here.registers.0, bindings: here.bindings.clone(), bound: registered.bound };
-        let stored: Vec<StoredBinding> = made.bindings.iter().map(to_stored).collect();
+        let made = Made { number: here.registers.0, bindings: here.bindings.clone(), bound: registered.bound, is_flow };
+        let stored = self.to_stored(&made.bindings);
         let writing = self.house.store.put_bindings(&self.aor, &stored);
         self.under_way();
         ctx.spawn(in_time(writing).into_actor(self).map(move |outcome, this, ctx| match outcome {
@@ -95,11 +105,14 @@ impl UserActor {
             }
             return self.done(ctx);
         }
-        let lines = answer.as_ref().map(|answer| lines_of(&made.bindings, answer, now)).unwrap_or_default();
+        let lines = answer.as_ref().map(|answer| self.lines_of(made.is_flow, Some(&made.bindings), answer, now));
+        let lines = lines.unwrap_or_default();
+        let standing = self.bind_to_connections(&made.bindings);
+        let Some(here) = self.here() else { return };
         // Two commits may be heard of in another order than they were made in.
         if made.number > here.registers.1 {
             here.registers.1 = made.number;
-            here.durable = Durable::of(made.bindings);
+            here.durable = Durable::of(standing);
         }
         // The answer leaves before the first letter, and both after everybody can see the binding.
         turn::fill_later(|turn| {
@@ -115,7 +128,106 @@ impl UserActor {
             self.mailbox_input(im::deferred::Input::Bound, now, ctx);
         }
         self.publish();
+        self.look(Event::Unregistered, now);
         self.done(ctx);
+    }
+
+    /// Bindings that last no longer than a connection hear of its end; those whose connection is gone already are over.
+    fn bind_to_connections(&mut self, bindings: &Arc<[Binding]>) -> Arc<[Binding]> {
+        let (house, aor) = (self.house.clone(), self.aor.clone());
+        let Some(here) = self.here() else { return bindings.clone() };
+        let is_known = |binding: &Binding| {
+            let same = |known: &Binding| known.dies_with_connection() && known.way.connection == binding.way.connection;
+            here.durable.iter().any(same)
+        };
+        let stands = |binding: &&Binding| {
+            !binding.dies_with_connection()
+                || flow_of(&house, binding).is_some_and(|outbox| is_known(binding) || outbox.binds(&aor))
+        };
+        if bindings.iter().all(|binding| !binding.dies_with_connection()) {
+            return bindings.clone();
+        }
+        bindings.iter().filter(stands).cloned().collect()
+    }
+
+    /// Bindings that were made over a connection which is gone are over (RFC 5626 §7): at once for everybody who asks, and in
+    /// the store as soon as it can be; another life would not take them for standing anyhow.
+    pub(super) fn flow_lost(&mut self, conn: ConnId, now: Now, ctx: &mut Context<Self>) {
+        let Some(here) = self.here() else { return };
+        let is_lost =
+            |binding: &&Binding| binding.dies_with_connection() && binding.way.connection == Some(u64::from(conn.0));
+        let lost = here.durable.iter().filter(is_lost).count();
+        if lost == 0 && !here.bindings.iter().any(|binding| is_lost(&binding)) {
+            return;
+        }
+        let left = |bindings: &[Binding]| -> Arc<[Binding]> {
+            bindings.iter().filter(|binding| !is_lost(binding)).cloned().collect()
+        };
+        here.bindings = left(&here.bindings);
+        here.durable = Durable::of(left(&here.durable));
+        turn::fill_later(|turn| turn.counts.add_many(Count::FlowsLost, lost as u64));
+        let bindings = here.bindings.clone();
+        let writing = self.house.store.put_bindings(&self.aor, &self.to_stored(&bindings));
+        self.settle_bound(now, ctx);
+        self.publish();
+        self.look(Event::Deactivated, now);
+        self.under_way();
+        ctx.spawn(writing.into_actor(self).map(|written, this, ctx| {
+            if let Err(error) = written {
+                tracing::warn!(%error, "The end of a flow could not be written");
+            }
+            this.done(ctx);
+        }));
+    }
+
+    fn to_stored(&self, bindings: &[Binding]) -> Vec<StoredBinding> {
+        bindings.iter().map(|binding| to_stored(binding, self.house.life)).collect()
+    }
+
+    /// Contact fields with the time that is left, and the GRUUs of devices where the client knows what they are (RFC 5627
+    /// §5.2); Path where it was sent (RFC 3261 §10.3 step 8, RFC 3327 §5.3), what keeps its flow (RFC 5626 §6), where its
+    /// requests are to pass (RFC 3608 §6.3), who else it is (RFC 7315 §4.1), Date. Without `bindings` those that stand.
+    fn lines_of(&mut self, is_flow: bool, bindings: Option<&[Binding]>, answer: &Answer, now: Now) -> String {
+        let house = self.house.clone();
+        let Some(here) = self.here() else { return String::new() };
+        let request = answer.request();
+        let knows_gruus = request.values(Name::Supported).any(|tag| tag.eq_ignore_ascii_case(b"gruu"));
+        let owner = here.account.as_ref().map(|account| &account.aor);
+        let mut lines = String::new();
+        let bindings = bindings.unwrap_or(&here.durable);
+        for binding in bindings.iter().filter(|binding| !binding.is_over(now)) {
+            lines.push_str("Contact: ");
+            lines.push_str(&binding.contact_value(now));
+            if let (true, Some(owner), Some(device)) = (knows_gruus, owner, binding.instance()) {
+                let public = house.gruus.public(owner, device);
+                let temporary = house.gruus.temporary(owner, binding, house.ids.next_u64());
+                for (name, uri) in [("pub-gruu", public), ("temp-gruu", temporary)] {
+                    if let Some(uri) = uri {
+                        lines.push_str(&format!(";{name}=\"{uri}\""));
+                    }
+                }
+            }
+            lines.push_str("\r\n");
+        }
+        for path in request.values(Name::Path) {
+            lines.push_str(&format!("Path: {}\r\n", String::from_utf8_lossy(path)));
+        }
+        for route in &house.config.service_route {
+            lines.push_str(&format!("Service-Route: {route}\r\n"));
+        }
+        if let Some(account) = here.account.as_ref().filter(|account| !account.aliases.is_empty()) {
+            let all = std::iter::once(&account.aor).chain(&account.aliases);
+            let all: Vec<String> = all.map(|aor| format!("<{}>", aor.as_str())).collect();
+            lines.push_str(&format!("P-Associated-URI: {}\r\n", all.join(", ")));
+        }
+        if is_flow {
+            lines.push_str("Require: outbound\r\n");
+            if answer.caller().is_reliable() {
+                lines.push_str(&format!("Flow-Timer: {FLOW_TIMER_S}\r\n"));
+            }
+        }
+        lines.push_str(&format!("Date: {}\r\n", im::entry::sip_date(now.unix_s())));
+        lines
     }
 
     /// Tells the mailbox whether a contact stands that letters can go to.
@@ -215,25 +327,6 @@ pub(super) fn serves(profile: &str, service: &str) -> bool {
     profile == "all" || profile.split('+').any(|each| each == service)
 }
 
-/// Contact fields with the time that is left, Path where it was sent (RFC 3261 §10.3 step 8, RFC 3327 §5.3), Date.
-fn lines_of(bindings: &[Binding], answer: &Answer, now: Now) -> String {
-    let mut lines = String::new();
-    for binding in bindings.iter().filter(|binding| !binding.is_over(now)) {
-        lines.push_str("Contact: ");
-        lines.push_str(&binding.contact_value(now));
-        lines.push_str("\r\n");
-    }
-    for path in answer.request().values(Name::Path) {
-        lines.push_str("Path: ");
-        lines.push_str(&String::from_utf8_lossy(path));
-        lines.push_str("\r\n");
-    }
-    lines.push_str("Date: ");
-    lines.push_str(&im::entry::sip_date(now.unix_s()));
-    lines.push_str("\r\n");
-    lines
-}
-
 fn way_of(caller: Hop) -> Way {
     Way {
         transport: if caller.is_reliable() { Transport::Tcp } else { Transport::Udp },
@@ -243,7 +336,7 @@ fn way_of(caller: Hop) -> Way {
     }
 }
 
-fn to_stored(binding: &Binding) -> StoredBinding {
+fn to_stored(binding: &Binding, life: u64) -> StoredBinding {
     StoredBinding {
         contact: binding.contact.clone(),
         params: binding.params.clone(),
@@ -255,13 +348,21 @@ fn to_stored(binding: &Binding) -> StoredBinding {
         source: binding.way.source,
         listener: binding.way.listener,
         path: binding.path.clone(),
-        instance: binding.param("+sip.instance").map(str::to_owned),
+        instance: binding.instance().map(str::to_owned),
+        connection: binding.way.connection.map(|connection| (life, connection)),
     }
 }
 
-/// A binding as a restart finds it: the connection that it came by is gone.
-pub(super) fn from_stored(stored: &StoredBinding) -> Option<Binding> {
-    Some(Binding {
+/// The connection that a binding was made over, while it stands.
+fn flow_of(house: &House, binding: &Binding) -> Option<Arc<Outbox>> {
+    let number = binding.way.connection.and_then(|number| u32::try_from(number).ok())?;
+    house.flows.get(ConnId(number))
+}
+
+/// A binding as it is found again: by another life the connection that it came by is gone, and with it what lasts no longer
+/// (RFC 5626 §7).
+pub(super) fn from_stored(house: &House, stored: &StoredBinding) -> Option<Binding> {
+    let binding = Binding {
         contact: stored.contact.clone(),
         params: stored.params.clone(),
         q: stored.q,
@@ -272,8 +373,10 @@ pub(super) fn from_stored(stored: &StoredBinding) -> Option<Binding> {
             transport: Transport::from_code(stored.transport)?,
             listener: stored.listener,
             source: stored.source,
-            connection: None,
+            connection: stored.connection.filter(|(life, _)| *life == house.life).map(|(_, number)| number),
         },
         path: stored.path.clone(),
-    })
+    };
+    let is_over = binding.dies_with_connection() && flow_of(house, &binding).is_none();
+    (!is_over).then_some(binding)
 }

@@ -5,21 +5,20 @@ use im::registrar::{self, Binding};
 
 use super::registration::serves;
 use super::{Here, UserActor};
-use crate::contact::Contact;
-use crate::message::{SessionInput, SessionKey, Whereabouts};
+use crate::message::{SessionInput, SessionKey, Wanted, Whereabouts};
 use crate::turn;
 
 impl UserActor {
-    /// 404 where nobody has this name; 480 for whom sessions are not in the profile of: another is not told why.
-    pub(super) fn whereabouts(&mut self, session: SessionKey, now: Now) {
+    /// 404 where nobody has this name, or no device the one that is wanted; 480 for whom sessions are not in the profile of: another is not told why.
+    pub(super) fn whereabouts(&mut self, session: SessionKey, wanted: &Wanted, now: Now) {
         let Some(here) = self.here() else { return };
         let found = match &here.account {
             None => Err(404),
             Some(account) if !serves(&account.services, "session") => Err(480),
-            Some(account) => {
-                let contacts = here.session_bindings(now).into_iter().map(Contact::of).collect();
-                Ok(Box::new(Whereabouts { aor: account.aor.clone(), contacts }))
-            }
+            Some(account) => here.choose(now, wanted, Here::session_bindings).map(|chosen| {
+                let contacts = chosen.into_iter().map(|each| each.contact).collect();
+                Box::new(Whereabouts { aor: account.aor.clone(), contacts })
+            }),
         };
         turn::fill_later(|turn| turn.session(session, SessionInput::Whereabouts(found)));
     }

@@ -121,6 +121,20 @@ pub const BINDING_EXPIRY_S_DEFAULT: u32 = 3_600;
 /// A Contact URI with its parameters.
 pub const CONTACT_BYTES_MAX: usize = 1_024;
 
+/// What `Flow-Timer` tells clients on connections, seconds: how long a flow may be silent (RFC 5626 §4.4). Far below
+/// [`IDLE_CONNECTION_MAX`], so that only the silent are cut off.
+pub const FLOW_TIMER_S: u32 = 120;
+/// Subscriptions to one user's registrations; then 503.
+pub const WATCHERS_PER_USER_MAX: usize = 16;
+/// Contacts that changed and are not told yet, for each of them; the oldest is lost.
+pub const REG_CHANGES_MAX: usize = 64;
+/// A subscription to a registration whose subscriber names no time, seconds (RFC 3680 §4.4).
+pub const REG_EXPIRY_S_DEFAULT: u32 = 3_761;
+/// The shortest one, seconds; 423 below.
+pub const REG_EXPIRY_S_MIN: u32 = 60;
+/// The longest one, seconds; more is shortened.
+pub const REG_EXPIRY_S_MAX: u32 = 3_600 * 24;
+
 // ---- transactions
 
 /// Relayed and served transactions kept at once in all stripes; the loser is the oldest answered one.

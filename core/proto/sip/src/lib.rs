@@ -22,6 +22,7 @@ pub mod method;
 pub mod params;
 pub mod parser;
 pub mod stun;
+pub mod subscription;
 pub mod transaction;
 pub mod uri;
 pub mod via;

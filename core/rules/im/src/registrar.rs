@@ -7,6 +7,7 @@ use base::limits::{BINDING_EXPIRY_S_DEFAULT, BINDING_EXPIRY_S_MAX, BINDINGS_PER_
 use base::{Now, scan};
 use sip::{HeaderError, Name, NameAddr, Params, Uri, View};
 
+use crate::outbound::{self, FlowKey, Flows};
 use crate::refusal::Refusal;
 
 /// RFC 3261 §10.3 step 7: what asks for an hour or more is never too brief.
@@ -94,9 +95,25 @@ impl Binding {
         format!("<{}>{}{q};expires={}", self.contact, self.params, self.left_s(now))
     }
 
-    /// A parameter's value without quotes, as `+sip.instance`.
-    pub fn param(&self, name: &str) -> Option<&str> {
-        std::str::from_utf8(Params::parse(self.params.as_bytes())?.get(name)?).ok()
+    /// The device, as its `+sip.instance` says it (RFC 5626 §4.1).
+    pub fn instance(&self) -> Option<&str> {
+        outbound::instance(&self.params)
+    }
+
+    /// The device and its flow, where the registration was of a flow (RFC 5626 §6): what is ignored is not kept.
+    pub fn flow_key(&self) -> Option<FlowKey<'_>> {
+        outbound::flow_key(&self.params)
+    }
+
+    /// Whether it lasts no longer than the connection that it was made over: a flow that ends here (RFC 5626 §7). One that
+    /// ends at a proxy is the proxy's to watch.
+    pub fn dies_with_connection(&self) -> bool {
+        self.way.transport.is_stream() && self.is_own_flow()
+    }
+
+    /// Whether requests go back by the flow that it was made over, and by no other way (RFC 5626 §7).
+    pub fn is_own_flow(&self) -> bool {
+        self.path.is_empty() && self.flow_key().is_some()
     }
 }
 
@@ -137,21 +154,37 @@ pub struct RegisterRequest {
     pub path: Vec<String>,
     /// By which way it came.
     pub way: Way,
+    /// Whether reg-id counts, and the 200 says so.
+    pub flows: Flows,
 }
 
 impl RegisterRequest {
-    /// From the request. 400 where a Contact is malformed (then nothing is changed), of which the fault is named.
+    /// From the request. 400 where a Contact is malformed (then nothing is changed), of which the fault is named; 403 for a
+    /// device's contact that leads back here (RFC 5627 §5.1); 439 as [`Flows::of`] says.
     pub fn of(request: View<'_>, way: Way) -> Result<Self, Refusal> {
         let malformed = |error: HeaderError| {
             let fault = sip::Fault::from(error);
             Refusal::new(fault.status, fault.reason)
         };
-        let contacts = match request.contacts().map_err(malformed)? {
+        let mut contacts = match request.contacts().map_err(malformed)? {
             sip::Contacts::Star => Contacts::Star,
             sip::Contacts::List(list) => {
                 Contacts::List(list.iter().map(|one| Contact::of(&one)).collect::<Result<_, _>>()?)
             }
         };
+        let mut flows = Flows::Ignored;
+        if let Contacts::List(list) = &mut contacts {
+            let own = request.to().map_err(malformed)?;
+            list.iter().try_for_each(|contact| contact.leads_elsewhere(own.uri))?;
+            let has_reg_id = list.iter().any(|contact| outbound::flow_key(&contact.params).is_some());
+            flows = Flows::of(request, has_reg_id)?;
+            for contact in list.iter_mut() {
+                // What is passed over is not kept: it would count after a restart.
+                if flows == Flows::Ignored || outbound::flow_key(&contact.params).is_none() {
+                    contact.params = outbound::without_reg_id(&contact.params);
+                }
+            }
+        }
         Ok(Self {
             call_id: lossy(request.call_id().map_err(malformed)?),
             cseq: request.cseq().map_err(malformed)?.number,
@@ -159,6 +192,7 @@ impl RegisterRequest {
             contacts,
             path: request.values(Name::Path).map(lossy).collect(),
             way,
+            flows,
         })
     }
 }
@@ -182,6 +216,26 @@ impl Contact {
         // RFC 3261 §10.2.1.1: an expires that cannot be read means an hour.
         let expires = written.param("expires").map(|value| seconds(value).unwrap_or(HOUR_S));
         Ok(Self { uri: text(written.uri)?.to_owned(), params, q: written.q().unwrap_or(1_000), expires })
+    }
+}
+
+impl Contact {
+    /// RFC 5627 §5.1: a device's contact is a SIP URI, and neither the user's own address nor a GRUU of it.
+    fn leads_elsewhere(&self, own: &[u8]) -> Result<(), Refusal> {
+        if self.expires == Some(0) || outbound::instance(&self.params).is_none() {
+            return Ok(());
+        }
+        let Ok(uri) = Uri::parse(self.uri.as_bytes()) else { return Ok(()) };
+        if !matches!(uri.scheme, sip::Scheme::Sip | sip::Scheme::Sips) {
+            return Err(Refusal::new(403, "Contact Is No SIP URI"));
+        }
+        let own = Uri::parse(own).ok();
+        let leads_back =
+            |own: Uri<'_>| uri.same_as(&own) || (uri.param("gr").is_some() && uri.host.eq_ignore_ascii_case(own.host));
+        if own.is_some_and(leads_back) {
+            return Err(Refusal::new(403, "Contact Leads Back To Its User"));
+        }
+        Ok(())
     }
 }
 
@@ -265,6 +319,12 @@ fn bind(
     rules: &Rules,
     now: Now,
 ) -> Result<Registered, Refusal> {
+    // RFC 5626 §6: a flow is bound alone.
+    let is_kept = |contact: &Contact| contact.expires.or(request.expires) != Some(0);
+    let kept = || contacts.iter().filter(|contact| is_kept(contact));
+    if kept().count() > 1 && kept().any(|contact| outbound::flow_key(&contact.params).is_some()) {
+        return Err(Refusal::new(400, "A Flow Is Registered Alone"));
+    }
     // Bindings that this request has made or renewed: it may name one of them again.
     let mut own: Vec<String> = Vec::new();
     for contact in contacts {
@@ -272,7 +332,7 @@ fn bind(
         if contact.uri.len() + contact.params.len() > CONTACT_BYTES_MAX {
             return Err(Refusal::new(400, "Contact Too Long"));
         }
-        let found = bindings.iter().position(|binding| same_uri(&binding.contact, &contact.uri));
+        let found = place_of(contact, &bindings);
         if let Some(at) = found {
             if !own.contains(&bindings[at].contact) {
                 check_order(&bindings[at], request)?;
@@ -301,6 +361,19 @@ fn bind(
     let bound = bindings.iter().any(|binding| own.contains(&binding.contact));
     let before = current.iter().filter(|binding| !binding.is_over(now));
     Ok(Registered { changed: !bindings.iter().eq(before), bindings, bound })
+}
+
+/// The binding that a contact renews: that of its device and flow; else the one of its URI, which is no other flow's.
+fn place_of(contact: &Contact, bindings: &[Binding]) -> Option<usize> {
+    let Some(flow) = outbound::flow_key(&contact.params) else {
+        return bindings.iter().position(|binding| same_uri(&binding.contact, &contact.uri));
+    };
+    let same_flow = |binding: &Binding| {
+        let known = binding.flow_key();
+        known.is_some_and(|known| known.reg_id == flow.reg_id && known.instance.eq_ignore_ascii_case(flow.instance))
+    };
+    let same_place = |binding: &Binding| binding.flow_key().is_none() && same_uri(&binding.contact, &contact.uri);
+    bindings.iter().position(same_flow).or_else(|| bindings.iter().position(same_place))
 }
 
 /// The contact's own time, else the request's, else the default; shortened, never lengthened.

@@ -145,7 +145,7 @@ fn way_and_path_are_kept_with_the_binding() {
         after(&[("c", 1, "Contact: <sip:a@h>;+sip.instance=\"<urn:uuid:1>\"\r\nPath: <sip:p1;lr>,<sip:p2;lr>\r\n")])
             .unwrap();
     assert_eq!(bindings[0].path, ["<sip:p1;lr>", "<sip:p2;lr>"]);
-    assert_eq!((bindings[0].way, bindings[0].param("+sip.instance")), (way(), Some("<urn:uuid:1>")));
+    assert_eq!((bindings[0].way, bindings[0].instance()), (way(), Some("urn:uuid:1")));
     for transport in [Transport::Udp, Transport::Tcp, Transport::Tls, Transport::Ws, Transport::Wss] {
         assert_eq!(Transport::from_code(transport as u8), Some(transport));
     }
@@ -189,7 +189,7 @@ proptest! {
         for (call_id, cseq, contacts, star) in steps {
             let list = contacts.iter().map(|(n, expires)| Contact { uri: format!("sip:a@h{n}"), params: String::new(), q: 1_000, expires: Some(*expires) });
             let contacts = if star { Contacts::Star } else { Contacts::List(list.collect()) };
-            let asked = RegisterRequest { call_id, cseq, expires: star.then_some(0), contacts, path: vec![], way: way() };
+            let asked = RegisterRequest { call_id, cseq, expires: star.then_some(0), contacts, path: vec![], way: way(), flows: Flows::Ignored };
             if let Ok(told) = register(&standing, &asked, &rules, now()) {
                 prop_assert!(told.bindings.len() <= 4);
                 prop_assert_eq!(told.changed, told.bindings != standing);
@@ -205,4 +205,63 @@ proptest! {
             }
         }
     }
+}
+
+const FLOW: &str = ";+sip.instance=\"<urn:uuid:1>\";reg-id=";
+
+#[test]
+fn a_flow_takes_the_place_of_its_own_device_and_number_wherever_it_comes_from() {
+    // RFC 5626 §6
+    let bindings = after(&[
+        ("c1", 1, &format!("Contact: <sip:a@h1>{FLOW}1\r\n")),
+        ("c2", 1, &format!("Contact: <sip:a@h1>{FLOW}2\r\n")),
+        ("c3", 1, &format!("Contact: <sip:a@h3>{FLOW}1\r\n")),
+        ("c4", 1, "Contact: <sip:a@h1>;+sip.instance=\"<urn:uuid:2>\";reg-id=1\r\n"),
+    ]);
+    let contacts: Vec<_> = bindings.unwrap().into_iter().map(|binding| (binding.contact, binding.call_id)).collect();
+    let expected = [("sip:a@h3", "c3"), ("sip:a@h1", "c2"), ("sip:a@h1", "c4")];
+    assert_eq!(contacts, expected.map(|(contact, call)| (contact.to_owned(), call.to_owned())));
+}
+
+#[test]
+fn a_flow_is_registered_alone_and_ends_by_its_key() {
+    let two = format!("Contact: <sip:a@h1>{FLOW}1, <sip:a@h2>\r\n");
+    assert_eq!(after(&[("c", 1, &two)]).unwrap_err().status, 400);
+    let moved = format!("Contact: <sip:a@h1>;expires=0, <sip:a@h2>{FLOW}1\r\n");
+    assert_eq!(after(&[("c", 1, "Contact: <sip:a@h1>\r\n"), ("c", 2, &moved)]).unwrap().len(), 1);
+    let gone = format!("Contact: <sip:a@elsewhere>{FLOW}1;expires=0\r\n");
+    assert_eq!(after(&[("c", 1, &format!("Contact: <sip:a@h1>{FLOW}1\r\n")), ("c", 2, &gone)]), Ok(vec![]));
+}
+
+#[test]
+fn a_reg_id_that_does_not_count_is_not_kept_and_a_client_that_learns_it_takes_its_own_place() {
+    let alone = after(&[("c", 1, "Contact: <sip:a@h1>;reg-id=1;audio\r\n")]).unwrap();
+    assert_eq!((alone[0].params.as_str(), alone[0].flow_key()), (";audio", None));
+    let far = format!("Via: SIP/2.0/UDP edge;branch=z9hG4bK2\r\nContact: <sip:a@h1>{FLOW}1\r\n");
+    let far = after(&[("c", 1, &far)]).unwrap();
+    assert_eq!(far[0].params, ";+sip.instance=\"<urn:uuid:1>\"");
+    let learned = format!("Contact: <sip:a@h1>{FLOW}1\r\n");
+    assert_eq!(after(&[("c", 1, "Contact: <sip:a@h1>\r\n"), ("c", 2, &learned)]).unwrap().len(), 1);
+}
+
+#[test]
+fn a_devices_contact_never_leads_back_to_its_user() {
+    // RFC 5627 §5.1
+    const DEVICE: &str = ";+sip.instance=\"<urn:uuid:1>\"";
+    for contact in ["sip:a@example.com", "sip:a@example.com;gr=urn:uuid:1", "sip:tgruu.x@example.com;gr", "tel:+4912345"] {
+        let wire = format!(
+            "REGISTER sip:example.com SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bK1\r\nFrom: <sip:a@example.com>;tag=1\r\n\
+             To: <sip:a@example.com>\r\nCall-ID: c\r\nCSeq: 1 REGISTER\r\nContact: <{contact}>{DEVICE}\r\nContent-Length: 0\r\n\r\n"
+        );
+        let message = sip::Message::parse(wire.into()).unwrap();
+        assert_eq!(RegisterRequest::of(message.view(), way()).unwrap_err().status, 403, "{contact}");
+    }
+}
+
+#[test]
+fn push_parameters_are_kept_octet_for_octet() {
+    // RFC 8599 §4.1: they stand in the URI.
+    const PUSH: &str = "sip:a@h;pn-provider=acme;pn-param=acme-param;pn-prid=ZTY4ZDJlMzODE1NmUgKi0K";
+    let bindings = after(&[("c", 1, &format!("Contact: <{PUSH}>;+sip.pns=\"acme\"\r\n"))]).unwrap();
+    assert_eq!((bindings[0].contact.as_str(), bindings[0].params.as_str()), (PUSH, ";+sip.pns=\"acme\""));
 }
