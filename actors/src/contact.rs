@@ -22,7 +22,7 @@ pub struct Contact {
     /// Its preference in thousandths.
     pub q: u16,
     /// It is called by the flow that it registered by, and by no other way (RFC 5626 §7).
-    is_flow: bool,
+    pub is_flow: bool,
 }
 
 impl Contact {

@@ -167,10 +167,16 @@ impl Metrics {
 }
 
 /// What one turn counts, in plain numbers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Counts {
     own: [u64; NAMES.len()],
     any: bool,
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self { own: [0; NAMES.len()], any: false }
+    }
 }
 
 impl Counts {

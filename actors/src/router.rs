@@ -2,6 +2,7 @@
 //! answered, or offered to a user's actor. Runs on whichever shard read the bytes; takes no mailbox and waits for nobody.
 
 mod calls;
+mod devices;
 pub(crate) mod passing;
 
 use std::net::SocketAddr;
@@ -24,7 +25,7 @@ use crate::transactions::{Answer, Parties, SIP_PORT, Served, Slot};
 use crate::turn::Turn;
 
 /// What we answer OPTIONS and 405 with (RFC 3261 §20.5).
-const ALLOW: &[u8] = b"Allow: REGISTER, MESSAGE, INVITE, ACK, CANCEL, BYE, OPTIONS\r\n";
+const ALLOW: &[u8] = b"Allow: REGISTER, MESSAGE, INVITE, ACK, CANCEL, BYE, SUBSCRIBE, OPTIONS\r\n";
 /// Fields that a relayed request of a client loses: credentials for us, and what only trusted nodes may say (RFC 3325 §5).
 const STRIP_CLIENT: &[Name] = &[
     Name::Authorization,
@@ -244,8 +245,15 @@ impl<'a> Case<'a> {
         if way.way.is_some() {
             return Ok(Route::Along);
         }
+        if let Some(watched) = devices::watched(self.view).filter(|watched| self.house.config.is_ours(watched.domain()))
+        {
+            return Ok(Route::User(watched));
+        }
         let uri = Uri::parse(way.uri).map_err(|_| im::Refusal::new(400, "Malformed Request-URI"))?;
-        self.house.routing.route(&uri)
+        match self.device()? {
+            Some((aor, _)) => Ok(Route::User(aor)),
+            None => self.house.routing.route(&uri),
+        }
     }
 
     /// Faults that are answered before anything is asked of the sender (RFC 3261 §8.2, §16.3).
@@ -283,7 +291,10 @@ impl<'a> Case<'a> {
             // Decisions D7: P-Asserted-Identity, without it From.
             let asserted =
                 view.values(Name::PAssertedIdentity).find_map(|value| aor_of(sip::NameAddr::parse(value)?.uri));
-            return match asserted.or_else(|| aor_of(view.from().ok()?.uri)) {
+            let is_about_another = view.method() == Method::Register
+                && im::registrar::is_third_party(view, |domain| house.config.is_ours(domain));
+            let named = if is_about_another { view.to() } else { view.from() };
+            return match asserted.or_else(|| aor_of(named.ok()?.uri)) {
                 Some(sender) => Who::Trusted(sender),
                 None => {
                     self.reply(turn, 400, "From names no user", b"");
@@ -424,6 +435,9 @@ impl<'a> Case<'a> {
                 if !sender.is(&to) {
                     return self.refuse(turn, record, 403, "Nobody registers for somebody else", b"");
                 }
+                if !to.is_tel() && !self.house.config.is_ours(to.domain()) {
+                    return self.refuse(turn, record, 404, "Not a domain of this registrar", b"");
+                }
                 let owner = if matches!(sender, Sender::User(_)) { sender.aor().clone() } else { to };
                 turn.offer(owner, Offer::Register(self.answer(record)));
             }
@@ -437,6 +451,7 @@ impl<'a> Case<'a> {
             (_, Route::User(receiver)) => match business(self.view) {
                 Business::Page => self.page(turn, record, sender, receiver),
                 Business::Session => self.call(turn, record, sender, receiver),
+                Business::Registrations => self.watch(turn, record, sender, receiver),
                 Business::Passage => self.pass(turn, record, sender, receiver),
             },
             (_, _) => match away {
@@ -461,7 +476,9 @@ impl<'a> Case<'a> {
             return self.refuse(turn, record, 413, "", b"");
         }
         let row = house.reach.get(&receiver);
-        match row.as_ref().and_then(|row| Some((row, row.only_way(self.now.unix_s())?))) {
+        let device = self.wanted_device();
+        let is_for_any = device.is_none() && !im::preferences::may_exclude(view);
+        match row.as_ref().filter(|_| is_for_any).and_then(|row| Some((row, row.only_way(self.now.unix_s())?))) {
             Some((row, way)) => {
                 turn.counts.add(Count::Relayed);
                 let parties = Parties { sender: sender.aor(), receiver: &row.aor };
@@ -473,7 +490,7 @@ impl<'a> Case<'a> {
             }
             None => {
                 let owner = row.map_or(receiver, |row| row.aor.clone());
-                turn.offer(owner, Offer::Page { sender: sender.aor().clone(), answer: self.answer(record) });
+                turn.offer(owner, Offer::Page { sender: sender.aor().clone(), answer: self.answer(record), device });
             }
         }
     }

@@ -397,12 +397,12 @@ fn a_trusted_peer_is_not_challenged_and_says_who_its_users_are() {
     // By From, and by what the peer asserts.
     let message = Ask::message("zoe", "carol", "hello");
     assert!(trusted(&mut world, &message).is_empty());
-    let (to, Offer::Page { sender, answer }) = world.turn.take_offers().remove(0) else { panic!("page") };
+    let (to, Offer::Page { sender, answer, .. }) = world.turn.take_offers().remove(0) else { panic!("page") };
     assert_eq!((to, sender), (aor("carol"), aor("zoe")));
     drop(answer);
     let asserted = message.clone().line("P-Asserted-Identity: \"Y\" <sip:yves@elsewhere.example>");
     assert!(trusted(&mut world, &asserted).is_empty());
-    let (_, Offer::Page { sender, answer }) = world.turn.take_offers().remove(0) else { panic!("page") };
+    let (_, Offer::Page { sender, answer, .. }) = world.turn.take_offers().remove(0) else { panic!("page") };
     assert_eq!(sender.as_str(), "sip:yves@elsewhere.example");
     drop(answer);
 
@@ -430,7 +430,7 @@ fn who_is_absent_unknown_or_more_than_one_is_the_actors_business() {
     let paged = |world: &mut World, to: &str| {
         assert!(world.signed(&Ask::message("alice", to, "hello"), "alice").is_empty());
         let mut offers = world.turn.take_offers();
-        let Some((whose, Offer::Page { sender, answer })) = offers.pop() else { panic!("page") };
+        let Some((whose, Offer::Page { sender, answer, .. })) = offers.pop() else { panic!("page") };
         assert_eq!(sender, aor("alice"));
         drop(answer);
         whose

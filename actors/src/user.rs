@@ -83,6 +83,8 @@ enum State {
 struct Here {
     /// Nothing: nobody of this name is a subscriber.
     account: Option<Account>,
+    /// The account was made for who is no subscriber, because a trusted peer says that it is there; it ends with its bindings.
+    is_guest: bool,
     /// What the REGISTERs so far have made of the bindings; the store may still be writing the last of it.
     bindings: Arc<[Binding]>,
     /// What of it is durable, and published.
@@ -247,11 +249,16 @@ impl UserActor {
         let standing = |stored: &StoredBinding| registration::from_stored(&self.house, stored);
         let durable: Vec<Binding> = bindings.iter().filter_map(standing).collect();
         let tally = im::deferred::Tally { count: u32::try_from(tally.count).unwrap_or(u32::MAX), bytes: tally.bytes };
+        // Bindings of who is no subscriber were made by a trusted peer.
+        let is_guest = account.is_none() && !durable.is_empty();
+        let account = account.or_else(|| is_guest.then(|| registration::guest(&self.house, &self.aor)));
         let is_nobody = account.is_none();
         if is_nobody {
             self.house.reach.remove(&self.aor);
         }
-        self.state = State::Here(Box::new(Here::new(&self.house, account, durable, tally)));
+        let mut here = Here::new(&self.house, account, durable, tally);
+        here.is_guest = is_guest;
+        self.state = State::Here(Box::new(here));
         self.node.set(NodeState::Running);
         self.settle_bound(now, ctx);
         self.publish();
@@ -487,6 +494,7 @@ impl Here {
         let (letters_max, bytes_max) = (house.config.letters_per_user, house.config.letter_bytes_per_user);
         Self {
             account,
+            is_guest: false,
             bindings: durable.clone().into(),
             durable: Durable::of(durable.into()),
             mailbox: Mailbox::new(im::deferred::Quota { letters_max, bytes_max }, tally),
@@ -518,3 +526,7 @@ impl Here {
 #[cfg(test)]
 #[path = "user_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "device_tests.rs"]
+mod device_tests;

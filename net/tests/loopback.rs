@@ -545,3 +545,70 @@ async fn a_burst_above_what_one_turn_reads_is_read_to_its_end() {
     }
     assert_eq!((server.count(Count::Challenged), server.count(Count::Panics)), (621, 0));
 }
+
+#[actix::test]
+async fn a_stun_ping_is_answered_from_the_sip_socket_and_a_broken_one_is_dropped_and_counted() {
+    // RFC 5626 §8, RFC 5389 §15.2
+    let server = Server::start().await;
+    let phone = server.udp().await;
+    let Way::Udp(socket) = &phone.way else { unreachable!() };
+    let mut ping = [&[0, 1, 0, 0, 0x21, 0x12, 0xA4, 0x42][..], b"transaction!"].concat();
+    socket.send(&ping).await.unwrap();
+    let mut pong = [0; 100];
+    let count = timeout(PATIENCE, socket.recv(&mut pong)).await.unwrap().unwrap();
+    assert_eq!((count, &pong[..2], &pong[8..20]), (32, &[1, 1][..], &b"transaction!"[..]));
+    assert_eq!(pong[20..26], [0, 0x20, 0, 8, 0, 1]);
+    assert_eq!(u16::from_be_bytes([pong[26], pong[27]]) ^ 0x2112, phone.local.port());
+    let ip: Vec<u8> = pong[28..32].iter().zip([0x21, 0x12, 0xA4, 0x42]).map(|(octet, mask)| octet ^ mask).collect();
+    assert_eq!(ip, [127, 0, 0, 1]);
+    assert_eq!(server.count(Count::Pings), 1);
+    ping[3] = 3;
+    socket.send(&ping).await.unwrap();
+    server.until("counted", |server| server.count(Count::Garbage) == 1).await;
+    assert_eq!(server.count(Count::Malformed), 0, "nobody took it for SIP");
+}
+
+#[actix::test]
+async fn a_binding_dies_with_its_flow_and_lives_as_long_as_it_stands() {
+    // RFC 5626 §6, §7
+    let server = Server::with(|_| {}, |settings| settings.user_idle = Duration::from_millis(50)).await;
+    let bob = Aor::new("bob", "example.com").unwrap();
+    let mut phone = server.tcp().await;
+    // Nobody would reach the phone by its Contact.
+    let contact = "Supported: path, outbound\r\nContact: <sip:bob@127.0.0.1:9;transport=tcp;ob>;reg-id=1;\
+        +sip.instance=\"<urn:uuid:1>\"\r\n";
+    phone.ask("REGISTER", "sip:example.com", "bob", "bob", contact, "").await;
+    let answer = phone.heard().await;
+    assert!(answer.contains("\r\nRequire: outbound\r\n") && answer.contains("\r\nFlow-Timer: 120\r\n"), "{answer}");
+    let mut alice = server.udp().await;
+    for text in ["at once", "after his actor was gone"] {
+        alice.message("alice", "bob", text).await;
+        assert!(phone.take().await.ends_with(text));
+        assert!(alice.heard().await.starts_with("SIP/2.0 200 "));
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        server.house.reach.remove(&bob);
+    }
+    drop(phone);
+    server.until("the flow is lost", |server| server.gate.count() == 0).await;
+    alice.message("alice", "bob", "for later").await;
+    assert!(alice.heard().await.starts_with("SIP/2.0 202 "));
+    let ways = |server: &Server| server.house.reach.get(&bob).map_or(0, |row| row.ways.len());
+    server.until("nobody sees the binding", |server| ways(server) == 0).await;
+
+    // The same while he is active: told at once, and written.
+    let mut phone = server.tcp().await;
+    phone.ask("REGISTER", "sip:example.com", "bob", "bob", contact, "").await;
+    assert!(phone.heard().await.starts_with("SIP/2.0 200 "));
+    assert!(phone.take().await.ends_with("for later"));
+    assert_eq!(ways(&server), 1);
+    drop(phone);
+    server.until("nobody sees the binding", |server| ways(server) == 0).await;
+    assert_eq!(server.count(Count::FlowsLost), 1);
+    for _ in 0..200 {
+        if server.house.store.bindings(&bob).await.unwrap().is_empty() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("the store still has it");
+}

@@ -60,7 +60,8 @@ impl Living {
         let doors = Doors::bind(&doors_config, shards)?;
         let config = house_config(settings, shards, &doors);
         let ids = IdMaker::from_os().map_err(|error| system(&error))?;
-        let secret = store.secret("gruu", House::fresh_secret(&ids)).map_err(|error| LivingError::System(error.to_string()))?;
+        let secret =
+            store.secret("gruu", House::fresh_secret(&ids)).map_err(|error| LivingError::System(error.to_string()))?;
         let house = House::keyed(config, store, ids, Now::read, &secret);
         let gate = Gate::new(doors_config.connections, doors_config.connections_per_source);
         let arbiters: Vec<Arbiter> = (0..shards).map(|_| Arbiter::new()).collect();
@@ -253,6 +254,7 @@ fn house_config(settings: &Settings, shards: usize, doors: &Doors) -> Config {
         trusted: trusted.collect(),
         udp: udp.iter().map(named).collect(),
         tcp: any,
+        service_route: settings.sip.service_route.iter().map(|uri| format!("<{uri}>")).collect(),
         msrp,
         shards,
         message_bytes: settings.limits.message_bytes,

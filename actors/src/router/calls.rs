@@ -110,7 +110,9 @@ impl Case<'_> {
         };
         turn.counts.add(Count::SessionsCalled);
         let receiver = house.reach.get(&receiver).map_or(receiver, |row| row.aor.clone());
-        let invite = Invite { sender: sender.aor().clone(), receiver, answer: self.answer(record), entry, offer };
+        let wanted = Box::new(self.wanted());
+        let invite =
+            Invite { sender: sender.aor().clone(), receiver, answer: self.answer(record), entry, offer, wanted };
         turn.session(key, SessionInput::Invite(Box::new(invite)));
     }
 }
@@ -123,7 +125,10 @@ pub(super) fn unsupported<'v>(view: View<'v>, target: &Route) -> Vec<&'v [u8]> {
     // A session's two halves are user agents both: the INVITE ends here.
     let is_session = || method == Method::Invite && business(view) == Business::Session;
     let ends_here = is_ours || (matches!(target, Route::User(_)) && is_session());
-    let is_known = |tag: &[u8]| is_ours && method == Method::Register && tag.eq_ignore_ascii_case(b"path");
+    const OF_REGISTER: [&[u8]; 3] = [b"path", b"outbound", b"gruu"];
+    let is_known = |tag: &[u8]| {
+        is_ours && method == Method::Register && OF_REGISTER.iter().any(|known| tag.eq_ignore_ascii_case(known))
+    };
     let asked = view.values(Name::Require).filter(|_| ends_here);
     asked.chain(view.values(Name::ProxyRequire)).filter(|tag| !tag.is_empty() && !is_known(tag)).collect()
 }

@@ -62,16 +62,18 @@ impl Case<'_> {
             let way = row.only_contact(self.now.unix_s()).filter(stands)?.clone();
             Some((row.clone(), way))
         };
-        match row.as_ref().and_then(only) {
+        let wanted = self.wanted();
+        let is_for_any = wanted.device.is_none() && !im::preferences::may_exclude(self.view);
+        match row.as_ref().filter(|_| is_for_any).and_then(only) {
             Some((row, way)) if self.view.method() != Method::Invite => {
                 let contact = String::from_utf8_lossy(&way.contact).into_owned();
                 let contact =
-                    Contact { uri: contact, hop: way.hop, address: way.hop.peer(), routes: String::new(), q: 0 };
+                    Contact { uri: contact, hop: way.hop, address: way.hop.peer(), routes: String::new(), q: 0, is_flow: false };
                 self.pass_to(turn, record, &row.aor, &contact);
             }
             _ => {
                 let owner = row.map_or(receiver, |row| row.aor.clone());
-                self.start_passage(turn, record, Destination::User(owner));
+                self.start_passage(turn, record, Destination::User(owner, Box::new(wanted)));
             }
         }
     }
@@ -124,7 +126,7 @@ impl Case<'_> {
         let Ok(way) = &self.way else { return };
         let (uri, routes) = itinerary::onward(way.uri, &way.rest);
         let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
-        let contact = Contact { uri: text(uri), hop, address: hop.peer(), routes: text(&routes), q: 0 };
+        let contact = Contact { uri: text(uri), hop, address: hop.peer(), routes: text(&routes), q: 0, is_flow: false };
         if self.view.method() == Method::Invite {
             return self.start_passage(turn, record, Destination::Contact(Box::new(contact)));
         }
@@ -152,7 +154,9 @@ impl Case<'_> {
 
     /// RFC 3261 §11.2: what we can do ourselves.
     pub(super) fn options(&self, turn: &mut Turn, record: Record<'_>) {
-        let lines = [ALLOW, b"Accept: text/plain, message/cpim, application/sdp, */*\r\nSupported: path\r\n"].concat();
+        let lines = [ALLOW, b"Accept: text/plain, message/cpim, application/sdp, */*\r\nSupported: path, outbound, gruu\r\n\
+            Allow-Events: reg\r\n"]
+        .concat();
         self.refuse(turn, record, 200, "", &lines);
     }
 }
@@ -163,7 +167,7 @@ pub(super) fn acknowledge(house: &House, turn: &mut Turn, ack: View<'_>, from: H
     let Some(hop) = hop_along(house, &way).filter(|_| ack.max_forwards().ok().flatten() != Some(0)) else { return };
     let (uri, routes) = itinerary::onward(way.uri, &way.rest);
     let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
-    let contact = Contact { uri: text(uri), hop, address: hop.peer(), routes: text(&routes), q: 0 };
+    let contact = Contact { uri: text(uri), hop, address: hop.peer(), routes: text(&routes), q: 0, is_flow: false };
     // The same for a repeat.
     let branch = format!("z9hG4bKa{:016x}", house.transactions.key(ack));
     let start = turn.arena.len();

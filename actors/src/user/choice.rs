@@ -26,7 +26,7 @@ impl Here {
     ) -> Result<Vec<Chosen>, u16> {
         let candidates = match &wanted.device {
             Some(device) => {
-                let standing: Vec<&Binding> = self.durable.iter().filter(|binding| !binding.is_over(now)).collect();
+                let standing: Vec<&Binding> = self.standing(now).collect();
                 device.pick(&standing)?.into_iter().map(|at| standing[at]).collect()
             }
             None => take(self, now),
@@ -46,11 +46,15 @@ impl Here {
             let same = others.filter(|other| {
                 device.zip(other.instance()).is_some_and(|(one, other)| one.eq_ignore_ascii_case(other))
             });
-            same.map(Contact::of).collect()
+            let mut same: Vec<&Binding> = same.collect();
+            // The next is taken from the end: the one that was renewed last.
+            same.sort_by_key(|other| other.expires_unix_s);
+            same.into_iter().map(Contact::of).collect()
         };
-        let call = |(at, q): (usize, u16)| Chosen {
-            contact: Contact { q, ..Contact::of(kept[at]) },
-            spare: spare(kept[at]),
+        let call = |(at, q): (usize, u16)| {
+            let mut contact = Contact::of(kept[at]);
+            contact.q = q;
+            Chosen { contact, spare: spare(kept[at]) }
         };
         Ok(order.into_iter().map(call).collect())
     }

@@ -137,7 +137,8 @@ impl UserActor {
                 return;
             }
         };
-        let targets: Vec<Target> = contacts.iter().zip(0..).map(|(each, id)| Target { id, q: each.contact.q }).collect();
+        let targets: Vec<Target> =
+            contacts.iter().zip(0..).map(|(each, id)| Target { id, q: each.contact.q }).collect();
         let may_wait = match &what {
             // RFC 5627 §5.3: what is for one device waits for none; a letter would go to all.
             What::Page { entry, device, .. } => entry.kind.may_wait() && device.is_none(),

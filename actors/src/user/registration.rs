@@ -4,16 +4,16 @@
 use std::sync::Arc;
 
 use actix::prelude::*;
-use base::Now;
 use base::limits::FLOW_TIMER_S;
+use base::{Aor, Now};
 use im::outbound::Flows;
 use im::registrar::{self, Binding, RegisterRequest, Rules, Support, Transport, Way};
 use im::watching::Event;
 use sip::Name;
 use sip::digest::Ha1;
 use smallvec::SmallVec;
-use storage::StoreError;
 use storage::bindings::StoredBinding;
+use storage::{Account, StoreError};
 
 use super::{Here, UserActor, in_time};
 use crate::contact::hop_of;
@@ -42,17 +42,20 @@ impl UserActor {
             bindings_max: self.house.config.bindings_per_user,
             ..Rules::default()
         };
+        let (aor, is_third_party) = (self.aor.clone(), self.is_third_party(&answer));
         let Some(here) = self.here() else { return };
         let refuse = |answer: Answer, status, lines: &[u8]| {
             turn::fill_later(|turn| answer.send(turn, now, status, lines));
         };
         match &here.account {
+            None if is_third_party => {}
             None => return refuse(answer, 404, b""),
             Some(account) if account.services == "none" => return refuse(answer, 403, b""),
             Some(_) => {}
         }
         let request = RegisterRequest::of(answer.request(), way_of(answer.caller()));
         let registered = request.and_then(|request| {
+            let request = if is_third_party { request.by_third_party(&aor) } else { request };
             Ok((registrar::register(&here.bindings, &request, &rules, now)?, request.flows))
         });
         let (registered, flows) = match registered {
@@ -108,7 +111,11 @@ impl UserActor {
         let lines = answer.as_ref().map(|answer| self.lines_of(made.is_flow, Some(&made.bindings), answer, now));
         let lines = lines.unwrap_or_default();
         let standing = self.bind_to_connections(&made.bindings);
+        let guest = guest(&self.house, &self.aor);
         let Some(here) = self.here() else { return };
+        if here.account.is_none() && !standing.is_empty() {
+            (here.account, here.is_guest) = (Some(guest), true);
+        }
         // Two commits may be heard of in another order than they were made in.
         if made.number > here.registers.1 {
             here.registers.1 = made.number;
@@ -180,6 +187,13 @@ impl UserActor {
         }));
     }
 
+    /// Whether a trusted peer says by this REGISTER that the user is to be reached by it.
+    fn is_third_party(&self, answer: &Answer) -> bool {
+        let config = &self.house.config;
+        config.trusts(answer.caller().peer().ip())
+            && registrar::is_third_party(answer.request(), |domain| config.is_ours(domain))
+    }
+
     fn to_stored(&self, bindings: &[Binding]) -> Vec<StoredBinding> {
         bindings.iter().map(|binding| to_stored(binding, self.house.life)).collect()
     }
@@ -188,17 +202,23 @@ impl UserActor {
     /// §5.2); Path where it was sent (RFC 3261 §10.3 step 8, RFC 3327 §5.3), what keeps its flow (RFC 5626 §6), where its
     /// requests are to pass (RFC 3608 §6.3), who else it is (RFC 7315 §4.1), Date. Without `bindings` those that stand.
     fn lines_of(&mut self, is_flow: bool, bindings: Option<&[Binding]>, answer: &Answer, now: Now) -> String {
-        let house = self.house.clone();
+        let (house, aor, is_third_party) = (self.house.clone(), self.aor.clone(), self.is_third_party(answer));
         let Some(here) = self.here() else { return String::new() };
         let request = answer.request();
         let knows_gruus = request.values(Name::Supported).any(|tag| tag.eq_ignore_ascii_case(b"gruu"));
-        let owner = here.account.as_ref().map(|account| &account.aor);
+        let owner = here.account.as_ref().map_or(&aor, |account| &account.aor);
         let mut lines = String::new();
         let bindings = bindings.unwrap_or(&here.durable);
         for binding in bindings.iter().filter(|binding| !binding.is_over(now)) {
             lines.push_str("Contact: ");
-            lines.push_str(&binding.contact_value(now));
-            if let (true, Some(owner), Some(device)) = (knows_gruus, owner, binding.instance()) {
+            match request.values(Name::Contact).next().and_then(sip::NameAddr::parse).filter(|_| is_third_party) {
+                // The peer is told its own Contact, not what we make of it.
+                Some(sent) if binding.contact == owner.as_str() => {
+                    lines.push_str(&format!("<{}>;expires={}", String::from_utf8_lossy(sent.uri), binding.left_s(now)));
+                }
+                _ => lines.push_str(&binding.contact_value(now)),
+            }
+            if let (true, Some(device)) = (knows_gruus, binding.instance()) {
                 let public = house.gruus.public(owner, device);
                 let temporary = house.gruus.temporary(owner, binding, house.ids.next_u64());
                 for (name, uri) in [("pub-gruu", public), ("temp-gruu", temporary)] {
@@ -252,6 +272,11 @@ impl UserActor {
     /// Writes the row of `Reach` anew: all that the data plane may know.
     pub(super) fn publish(&mut self) {
         let (house, now) = (self.house.clone(), self.house.now());
+        let Some(here) = self.here() else { return };
+        if here.is_guest && here.durable.iter().all(|binding| binding.is_over(now)) {
+            (here.account, here.is_guest) = (None, false);
+            house.reach.remove(&self.aor);
+        }
         let Some(here) = self.here() else { return };
         let Some(account) = &here.account else { return };
         let bindings = here.im_bindings(now);
@@ -319,6 +344,24 @@ impl std::ops::Deref for Durable {
 
     fn deref(&self) -> &[Binding] {
         &self.bindings
+    }
+}
+
+/// Who is no subscriber, but there, as a trusted peer says: with every service, and nobody logs in by that name.
+pub(super) fn guest(house: &House, aor: &Aor) -> Account {
+    let secret = House::fresh_secret(&house.ids);
+    let (ha1_sha256, ha1_md5) = (secret, house.ids.key());
+    let realm = house.config.realm_of(aor.domain()).to_owned();
+    let services = "all".to_owned();
+    Account {
+        aor: aor.clone(),
+        ha1_sha256,
+        ha1_md5,
+        realm,
+        aliases: Vec::new(),
+        login: None,
+        services,
+        history_limit: None,
     }
 }
 

@@ -80,13 +80,14 @@ impl Watch {
 impl UserActor {
     /// A SUBSCRIBE with `Event: reg`, of somebody who may know.
     pub(super) fn watch(&mut self, answer: Answer, now: Now) {
+        let house = self.house.clone();
         let Some(here) = self.here() else { return };
         if here.account.is_none() {
             return turn::fill_later(|turn| answer.send(turn, now, 404, b""));
         }
-        match here.subscribe(answer.request(), &self.house, answer.caller(), now) {
+        match here.subscribe(answer.request(), &house, answer.caller(), now) {
             Ok((number, expires_s)) => {
-                let lines = accepted(&self.house, answer.request(), answer.caller(), &self.aor, expires_s);
+                let lines = accepted(&house, answer.request(), answer.caller(), &self.aor, expires_s);
                 turn::fill_later(|turn| {
                     turn.counts.add(Count::RegSubscribed);
                     answer.send(turn, now, 200, lines.as_bytes());
@@ -104,7 +105,7 @@ impl UserActor {
         if here.watch.is_empty() {
             return;
         }
-        let standing = here.standing(now);
+        let standing = here.standing(now).cloned().collect::<Vec<_>>();
         let changes = watching::changes(&here.watch.shown, &standing, gone, now);
         here.watch.shown = standing;
         if changes.is_empty() {
@@ -159,7 +160,7 @@ impl UserActor {
     fn notify(&mut self, number: u32, notice: Notice, now: Now) {
         let (house, aor) = (self.house.clone(), self.aor.clone());
         let Some(here) = self.here() else { return };
-        let standing = here.standing(now);
+        let standing = here.standing(now).cloned().collect::<Vec<_>>();
         let Some(watcher) = here.watch.get(number) else { return };
         let body = watcher.document(&house, &aor, notice.is_full, standing, now);
         let sent = way_within(&house, watcher.dialog.next_hop(), watcher.hop).and_then(|hop| {
@@ -189,10 +190,6 @@ impl UserActor {
 }
 
 impl Here {
-    fn standing(&self, now: Now) -> Vec<Binding> {
-        self.durable.iter().filter(|binding| !binding.is_over(now)).cloned().collect()
-    }
-
     /// Begins or goes on. The number of the subscription, and for how many seconds; or the status and lines of the refusal.
     fn subscribe(
         &mut self,
@@ -225,9 +222,10 @@ impl Here {
             return Err((503, String::new()));
         }
         let tag = house.transactions.tag(house.transactions.key(request));
-        let dialog = Dialog::of_request(request, &tag).map_err(|error| (sip::Fault::from(error).status, String::new()))?;
+        let dialog =
+            Dialog::of_request(request, &tag).map_err(|error| (sip::Fault::from(error).status, String::new()))?;
         if self.watch.is_empty() {
-            self.watch.shown = self.standing(now);
+            self.watch.shown = self.standing(now).cloned().collect();
         }
         self.watch.next = self.watch.next.wrapping_add(1);
         let number = self.watch.next;
@@ -255,7 +253,8 @@ impl Watcher {
         let mut told = std::mem::take(&mut self.changes);
         let had_contacts = !told.is_empty();
         if is_full {
-            let is_told = |binding: &Binding| told.iter().any(|known| watching::id(&known.binding) == watching::id(binding));
+            let is_told =
+                |binding: &Binding| told.iter().any(|known| watching::id(&known.binding) == watching::id(binding));
             let others: Vec<Binding> = standing.into_iter().filter(|binding| !is_told(binding)).collect();
             told.extend(others.into_iter().map(|binding| Change { binding, event: Event::Registered }));
         }
@@ -312,7 +311,9 @@ impl Told {
 
 fn takes_reginfo(range: &[u8]) -> bool {
     let kind = scan::trim(range.split(|octet| *octet == b';').next().unwrap_or_default());
-    [&b"*/*"[..], b"application/*", body::reginfo::CONTENT_TYPE.as_bytes()].iter().any(|known| kind.eq_ignore_ascii_case(known))
+    [&b"*/*"[..], b"application/*", body::reginfo::CONTENT_TYPE.as_bytes()]
+        .iter()
+        .any(|known| kind.eq_ignore_ascii_case(known))
 }
 
 /// The lines of the 200: what is recorded of the way goes back (RFC 3261 §12.1.1), and for how long (RFC 6665 §4.2.1.1).

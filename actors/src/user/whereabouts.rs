@@ -24,13 +24,16 @@ impl UserActor {
     }
 
     /// All contacts, whatever they take: who passes something on knows nothing of it.
-    pub(super) fn devices(&mut self, passage: SessionKey, now: Now) {
+    pub(super) fn devices(&mut self, passage: SessionKey, wanted: &Wanted, now: Now) {
         let Some(here) = self.here() else { return };
         let found = match &here.account {
             None => Err(404),
             Some(account) => {
-                let contacts = here.standing(now).map(Contact::of).collect();
-                Ok(Box::new(Whereabouts { aor: account.aor.clone(), contacts }))
+                let all = |here: &Here, now| here.standing(now).collect();
+                here.choose(now, wanted, all).map(|chosen| {
+                    let contacts = chosen.into_iter().map(|each| each.contact).collect();
+                    Box::new(Whereabouts { aor: account.aor.clone(), contacts })
+                })
             }
         };
         turn::fill_later(|turn| turn.session(passage, SessionInput::Whereabouts(found)));

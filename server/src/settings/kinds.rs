@@ -217,6 +217,14 @@ pub fn remote_roots(value: &Value) -> Read<BTreeMap<String, String>> {
     if faults.is_empty() { Ok(read) } else { Err(faults) }
 }
 
+/// A SIP URI.
+pub fn sip_uri(value: &Value) -> Read<String> {
+    match value.as_str() {
+        Some(text) if is_sip(text) => Ok(text.to_owned()),
+        _ => fault(value, "SIP URI", "\"sip:im.example.com;lr\""),
+    }
+}
+
 /// A SIP URI; empty: none.
 pub fn sip_uri_or_none(value: &Value) -> Read<Option<String>> {
     match value.as_str() {

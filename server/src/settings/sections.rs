@@ -75,6 +75,8 @@ pub struct Sip {
     pub tcp: Vec<SocketAddr>,
     /// Addresses for TLS.
     pub tls: Vec<SocketAddr>,
+    /// URIs of Service-Route (RFC 3608), in their order.
+    pub service_route: Vec<String>,
 }
 
 /// Where MSRP is spoken.
@@ -278,6 +280,7 @@ impl Settings {
                 udp: reader.list("sip.udp", kinds::address),
                 tcp: reader.list("sip.tcp", kinds::address),
                 tls: reader.list("sip.tls", kinds::address),
+                service_route: reader.list("sip.service_route", kinds::sip_uri),
             },
             msrp: Msrp {
                 tcp: reader.list("msrp.tcp", kinds::address),

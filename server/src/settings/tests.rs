@@ -154,6 +154,7 @@ fn each_faulty_value_is_named() {
         ("[xdm]\nadmins = [\"alice\"]", "xdm.admins", "no address of record"),
         ("[xdm]\nremote = { a = \"ftp://x\" }", "xdm.remote", "a: \"ftp://x\" is no HTTP address"),
         ("[ims]\nuri = \"im.example.com\"", "ims.uri", "no SIP URI"),
+        ("[sip]\nservice_route = [\"edge\"]", "sip.service_route", "no SIP URI"),
         ("[ims]\nuri = \"sip:im.example.com;lr\"", "ims.uri", "not built"),
         ("[limits]\nmessage_bytes = 1_000_000", "limits.message_bytes", "out of range"),
         (

@@ -10,6 +10,9 @@ const VIA: &[u8] = b"SIP/2.0/UDP 192.0.2.1;branch=z9hG4bK0123456789abcdef";
 /// # Panics
 /// When a promise is broken.
 pub fn run(bytes: &[u8]) {
+    if sip::stun::is_stun(bytes) {
+        return ping(bytes);
+    }
     let mut layout = Layout::default();
     let outcome = sip::parse_datagram(bytes, &mut layout);
     let view = layout.view(bytes);
@@ -22,6 +25,15 @@ pub fn run(bytes: &[u8]) {
                 answered(view, status, reason);
             }
         }
+    }
+}
+
+/// What is answered can be read as an answer.
+fn ping(bytes: &[u8]) {
+    if let Some(sip::stun::Stun::Request(request)) = sip::stun::read(bytes) {
+        let mut out = Vec::new();
+        sip::stun::answer(&mut out, &request, ([192, 0, 2, 1], 5060).into());
+        assert!(sip::stun::is_stun(&out) && sip::stun::read(&out) == Some(sip::stun::Stun::Other));
     }
 }
 

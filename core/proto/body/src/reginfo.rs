@@ -122,7 +122,8 @@ mod tests {
             public_gruu: Some("sip:a@x;gr=urn:uuid:1"),
             temporary_gruu: Some("sip:tgruu.T@x;gr"),
         };
-        let gone = Contact { id: "8", uri: "sip:b", event: "expired", q: 1_000, call_id: "c", cseq: 1, ..Contact::default() };
+        let gone =
+            Contact { id: "8", uri: "sip:b", event: "expired", q: 1_000, call_id: "c", cseq: 1, ..Contact::default() };
         let told = RegInfo {
             version: 4,
             is_full: false,

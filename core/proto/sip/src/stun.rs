@@ -62,7 +62,8 @@ pub fn read(datagram: &[u8]) -> Option<Stun<'_>> {
     if kind & 0x3EEF != 0x0001 {
         return None;
     }
-    let mut request = Request { id: &datagram[8..HEAD_BYTES], has_fingerprint: false, unknown: [0; NAMED], unknown_count: 0 };
+    let mut request =
+        Request { id: &datagram[8..HEAD_BYTES], has_fingerprint: false, unknown: [0; NAMED], unknown_count: 0 };
     let mut at = HEAD_BYTES;
     while at < datagram.len() {
         let (attribute, size) = (number(at)?, usize::from(number(at + 2)?));
@@ -214,7 +215,11 @@ mod tests {
         assert_eq!(six[20..28], octets("00200014 0002a147"));
         let unmasked: Vec<u8> = six[28..].iter().zip(MAGIC.iter().chain(&[7; 12])).map(|(a, b)| a ^ b).collect();
         assert_eq!(unmasked, octets("20010db8123456780011223344556677"));
-        assert_eq!(answered(&bare(1, &[]), "[::ffff:192.0.2.1]:32853").unwrap(), pong, "a mapped address is the address");
+        assert_eq!(
+            answered(&bare(1, &[]), "[::ffff:192.0.2.1]:32853").unwrap(),
+            pong,
+            "a mapped address is the address"
+        );
     }
 
     #[test]

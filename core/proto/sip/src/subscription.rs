@@ -100,7 +100,8 @@ impl Subscription {
     /// Begins with a SUBSCRIBE that was accepted for so many seconds; 0 only fetches. All is told at once (RFC 6665
     /// §4.2.1.2).
     pub fn start(expires_s: u32, now: Instant) -> Self {
-        let mut subscription = Self { expires_at: now, telling: false, owed: None, is_over: false, outputs: VecDeque::new() };
+        let mut subscription =
+            Self { expires_at: now, telling: false, owed: None, is_over: false, outputs: VecDeque::new() };
         subscription.handle(Input::Refreshed(expires_s), now);
         subscription
     }
@@ -177,7 +178,8 @@ impl Subscription {
 /// Whether the answer to a NOTIFY ends its subscription (RFC 6665 §4.2.2, RFC 5057 §5.1): every failure, but one that asks
 /// for a pause.
 fn is_lost(status: u16, may_retry: bool) -> bool {
-    !matches!(status, 200..300) && !(may_retry && matches!(status, 413 | 480 | 486 | 500 | 503 | 600 | 603))
+    let is_pause = may_retry && matches!(status, 413 | 480 | 486 | 500 | 503 | 600 | 603);
+    !is_pause && !matches!(status, 200..300)
 }
 
 #[cfg(test)]
@@ -242,7 +244,11 @@ mod tests {
         assert_eq!(fetched.said(), ["full terminated;reason=timeout", "over"]);
         let mut desk = Desk::new(10);
         desk.said();
-        assert_eq!(desk.after(Input::Refreshed(0)), ["full terminated;reason=timeout", "over"], "though one is under way");
+        assert_eq!(
+            desk.after(Input::Refreshed(0)),
+            ["full terminated;reason=timeout", "over"],
+            "though one is under way"
+        );
         assert!(desk.after(Input::Changed).is_empty());
         let mut late = Desk::new(10);
         late.said();

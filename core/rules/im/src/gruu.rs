@@ -109,7 +109,9 @@ impl Gruus {
     /// ours.
     pub fn read(&self, uri: &Uri<'_>) -> Result<Option<(Aor, Device)>, Refusal> {
         let unknown = || Refusal::new(404, "No Such GRUU");
-        let Some(value) = uri.param("gr").filter(|_| matches!(uri.scheme, Scheme::Sip | Scheme::Sips)) else { return Ok(None) };
+        let Some(value) = uri.param("gr").filter(|_| matches!(uri.scheme, Scheme::Sip | Scheme::Sips)) else {
+            return Ok(None);
+        };
         if !value.is_empty() {
             let aor = uri.aor().map_err(|_| unknown())?;
             let instance = String::from_utf8_lossy(&plain_text(value)).into_owned();
@@ -243,7 +245,12 @@ mod tests {
             call_id: call_id.into(),
             cseq: 1,
             expires_unix_s: 100,
-            way: Way { transport: Transport::Udp, listener: 0, source: ([192, 0, 2, 1], 5060).into(), connection: None },
+            way: Way {
+                transport: Transport::Udp,
+                listener: 0,
+                source: ([192, 0, 2, 1], 5060).into(),
+                connection: None,
+            },
             path: Vec::new(),
         }
     }

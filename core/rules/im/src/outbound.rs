@@ -59,7 +59,8 @@ fn has_ob(path: &[u8]) -> bool {
 pub fn flow_key(params: &str) -> Option<FlowKey<'_>> {
     let read = Params::parse(params.as_bytes())?;
     // RFC 5626 §11.1 `c-p-reg`: 1*DIGIT, 1 to 2^31 − 1.
-    let reg_id = std::str::from_utf8(read.get("reg-id")?).ok()?.parse().ok().filter(|number| (1..1 << 31).contains(number))?;
+    let reg_id =
+        std::str::from_utf8(read.get("reg-id")?).ok()?.parse().ok().filter(|number| (1..1 << 31).contains(number))?;
     Some(FlowKey { instance: instance(params)?, reg_id })
 }
 
@@ -72,7 +73,9 @@ pub fn instance(params: &str) -> Option<&str> {
 
 /// Parameters without reg-id, where it does not count.
 pub(crate) fn without_reg_id(params: &str) -> String {
-    let Some(read) = Params::parse(params.as_bytes()).filter(|read| read.has("reg-id")) else { return params.to_owned() };
+    let Some(read) = Params::parse(params.as_bytes()).filter(|read| read.has("reg-id")) else {
+        return params.to_owned();
+    };
     let mut kept = String::with_capacity(params.len());
     for param in read.iter().filter(|param| !param.name.eq_ignore_ascii_case(b"reg-id")) {
         kept.push(';');
@@ -134,7 +137,9 @@ mod tests {
     fn a_flow_is_a_device_and_a_number_and_neither_alone() {
         const DEVICE: &str = ";+sip.instance=\"<urn:uuid:1>\"";
         assert_eq!(flow_key(&format!("{DEVICE};reg-id=2")), Some(FlowKey { instance: "urn:uuid:1", reg_id: 2 }));
-        for params in [DEVICE, ";reg-id=1", ";reg-id=0;+sip.instance=\"<x>\"", ";reg-id=2147483648;+sip.instance=\"<x>\"", ""] {
+        for params in
+            [DEVICE, ";reg-id=1", ";reg-id=0;+sip.instance=\"<x>\"", ";reg-id=2147483648;+sip.instance=\"<x>\"", ""]
+        {
             assert_eq!(flow_key(params), None, "{params}");
         }
         assert_eq!(without_reg_id(&format!(";a;REG-ID=1{DEVICE};b=\"c;d\"")), format!(";a{DEVICE};b=\"c;d\""));

@@ -9,8 +9,26 @@ use crate::registrar::Binding;
 
 /// Feature tags of RFC 3840 §10 that are written without a plus; all others begin with one.
 const BASE_TAGS: [&str; 20] = [
-    "audio", "automata", "class", "duplex", "data", "control", "mobility", "description", "events", "priority", "methods",
-    "schemes", "application", "video", "language", "type", "isfocus", "actor", "text", "extensions",
+    "audio",
+    "automata",
+    "class",
+    "duplex",
+    "data",
+    "control",
+    "mobility",
+    "description",
+    "events",
+    "priority",
+    "methods",
+    "schemes",
+    "application",
+    "video",
+    "language",
+    "type",
+    "isfocus",
+    "actor",
+    "text",
+    "extensions",
 ];
 
 /// The preferences of one request.
@@ -36,7 +54,10 @@ struct Predicate {
 /// refused to it. An Accept-Contact that requires nothing only puts contacts into an order.
 pub fn may_exclude(request: View<'_>) -> bool {
     request.first(Name::RejectContact).is_some()
-        || request.values(Name::AcceptContact).any(|value| predicate(value).is_some_and(|predicate| predicate.require))
+        || request.values(Name::AcceptContact).any(|value| {
+            let params = scan::trim(value).strip_prefix(b"*").and_then(Params::parse);
+            params.is_some_and(|params| params.has("require"))
+        })
 }
 
 impl Preferences {
@@ -47,9 +68,7 @@ impl Preferences {
             return None;
         }
         let all = |name| request.values(name).filter_map(predicate).collect();
-        let wishes = |word: &[u8]| {
-            request.values(Name::RequestDisposition).any(|wish| wish.eq_ignore_ascii_case(word))
-        };
+        let wishes = |word: &[u8]| request.values(Name::RequestDisposition).any(|wish| wish.eq_ignore_ascii_case(word));
         Some(Self {
             accept: all(Name::AcceptContact),
             reject: all(Name::RejectContact),
@@ -61,7 +80,8 @@ impl Preferences {
     /// The contacts that are left, the best first: their places, each with the preference that it is tried by, in
     /// thousandths. The callee's order counts before the caller's (RFC 3841 §7.2.4).
     pub fn order(&self, bindings: &[&Binding]) -> Vec<(usize, u16)> {
-        let scored = bindings.iter().enumerate().filter_map(|(at, binding)| Some((at, binding.q, self.score(&binding.params)?)));
+        let scored =
+            bindings.iter().enumerate().filter_map(|(at, binding)| Some((at, binding.q, self.score(&binding.params)?)));
         let mut left: Vec<(usize, u16, u32)> = scored.collect();
         left.sort_by_key(|(at, q, score)| (std::cmp::Reverse((*q, *score)), *at));
         left.truncate(if self.one_only { 1 } else { left.len() });
@@ -203,7 +223,12 @@ mod tests {
                 call_id: "c".into(),
                 cseq: 1,
                 expires_unix_s: 9,
-                way: Way { transport: Transport::Udp, listener: 0, source: ([192, 0, 2, 1], 5060).into(), connection: None },
+                way: Way {
+                    transport: Transport::Udp,
+                    listener: 0,
+                    source: ([192, 0, 2, 1], 5060).into(),
+                    connection: None,
+                },
                 path: Vec::new(),
             })
             .collect();
@@ -255,7 +280,8 @@ mod tests {
             ("\"#<=4\"", "\"#=5\"", false),
             ("\"#4:6\"", "\"#>=6\"", true),
         ] {
-            let left = places(&format!("Accept-Contact: *;+t={wanted};require\r\n"), &[(&format!(";+t={shown}"), 1_000)]);
+            let left =
+                places(&format!("Accept-Contact: *;+t={wanted};require\r\n"), &[(&format!(";+t={shown}"), 1_000)]);
             assert_eq!(!left.is_empty(), expected, "{wanted} of {shown}");
         }
     }

@@ -239,6 +239,29 @@ impl Contact {
     }
 }
 
+/// Whether a REGISTER that a trusted peer sent is of the peer's own making, about a user: From is nobody of our domains and
+/// nobody is asserted (RFC 3261 §10.2; a S-CSCF tells an application server so who is there, 3GPP TS 24.229 §5.4.1.7).
+pub fn is_third_party(request: View<'_>, serves: impl Fn(&str) -> bool) -> bool {
+    let from = request.from().ok().and_then(|from| Uri::parse(from.uri).ok()?.aor().ok());
+    request.first(Name::PAssertedIdentity).is_none() && from.is_none_or(|from| !from.is_tel() && !serves(from.domain()))
+}
+
+impl RegisterRequest {
+    /// As a third party means it: the user is reached by the peer, which knows where its devices are. What is bound is the
+    /// user's own address with a way over the peer's Contact.
+    pub fn by_third_party(mut self, user: &base::Aor) -> Self {
+        if let Contacts::List(list) = &mut self.contacts {
+            list.truncate(1);
+            for contact in list {
+                let peer = std::mem::replace(&mut contact.uri, user.as_str().to_owned());
+                let is_loose = Uri::parse(peer.as_bytes()).is_ok_and(|uri| uri.param("lr").is_some());
+                self.path = vec![format!("<{peer}{}>", if is_loose { "" } else { ";lr" })];
+            }
+        }
+        self
+    }
+}
+
 /// Digits alone; what does not fit is the largest that does (RFC 3261 §20.19).
 fn seconds(value: &[u8]) -> Option<u32> {
     let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);

@@ -248,7 +248,9 @@ fn a_reg_id_that_does_not_count_is_not_kept_and_a_client_that_learns_it_takes_it
 fn a_devices_contact_never_leads_back_to_its_user() {
     // RFC 5627 §5.1
     const DEVICE: &str = ";+sip.instance=\"<urn:uuid:1>\"";
-    for contact in ["sip:a@example.com", "sip:a@example.com;gr=urn:uuid:1", "sip:tgruu.x@example.com;gr", "tel:+4912345"] {
+    for contact in
+        ["sip:a@example.com", "sip:a@example.com;gr=urn:uuid:1", "sip:tgruu.x@example.com;gr", "tel:+4912345"]
+    {
         let wire = format!(
             "REGISTER sip:example.com SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bK1\r\nFrom: <sip:a@example.com>;tag=1\r\n\
              To: <sip:a@example.com>\r\nCall-ID: c\r\nCSeq: 1 REGISTER\r\nContact: <{contact}>{DEVICE}\r\nContent-Length: 0\r\n\r\n"

@@ -1,7 +1,7 @@
 //! What a request is for: this house itself, one of its users, one of its services, or somebody elsewhere.
 
 use base::Aor;
-use sip::{Method, Scheme, Uri, View};
+use sip::{Method, Name, Scheme, Uri, View};
 
 use crate::refusal::Refusal;
 
@@ -50,6 +50,8 @@ pub enum Business {
     Page,
     /// An INVITE for a session that the house itself takes.
     Session,
+    /// A subscription to what becomes of the user's contacts (RFC 3680): the house itself is the notifier.
+    Registrations,
     /// Whatever the house knows nothing of: passed on as it is (RFC 3261 §16). An event package that the house serves
     /// itself is told apart in [`business`], by Event.
     Passage,
@@ -61,8 +63,15 @@ pub fn business(request: View<'_>) -> Business {
         Method::Message => Business::Page,
         Method::Invite if is_talk_of_others(request) => Business::Passage,
         Method::Invite => Business::Session,
+        Method::Subscribe if is_of_registrations(request) => Business::Registrations,
         _ => Business::Passage,
     }
+}
+
+/// Whether a SUBSCRIBE is to the `reg` package (RFC 3680 §4.1).
+pub fn is_of_registrations(subscribe: View<'_>) -> bool {
+    let event = subscribe.first(Name::Event).and_then(|event| event.split(|octet| *octet == b';').next());
+    event.is_some_and(|event| event.trim_ascii() == b"reg")
 }
 
 /// Whether an INVITE describes a session without any MSRP. Who describes none may want one: he is told what we lack.

@@ -97,7 +97,12 @@ mod tests {
             call_id: "c".into(),
             cseq: 1,
             expires_unix_s,
-            way: Way { transport: Transport::Udp, listener: 0, source: ([192, 0, 2, 1], 5060).into(), connection: None },
+            way: Way {
+                transport: Transport::Udp,
+                listener: 0,
+                source: ([192, 0, 2, 1], 5060).into(),
+                connection: None,
+            },
             path: Vec::new(),
         }
     }
