@@ -67,8 +67,14 @@ impl Case<'_> {
         match row.as_ref().filter(|_| is_for_any).and_then(only) {
             Some((row, way)) if self.view.method() != Method::Invite => {
                 let contact = String::from_utf8_lossy(&way.contact).into_owned();
-                let contact =
-                    Contact { uri: contact, hop: way.hop, address: way.hop.peer(), routes: String::new(), q: 0, is_flow: false };
+                let contact = Contact {
+                    uri: contact,
+                    hop: way.hop,
+                    address: way.hop.peer(),
+                    routes: String::new(),
+                    q: 0,
+                    is_flow: false,
+                };
                 self.pass_to(turn, record, &row.aor, &contact);
             }
             _ => {
@@ -154,8 +160,11 @@ impl Case<'_> {
 
     /// RFC 3261 §11.2: what we can do ourselves.
     pub(super) fn options(&self, turn: &mut Turn, record: Record<'_>) {
-        let lines = [ALLOW, b"Accept: text/plain, message/cpim, application/sdp, */*\r\nSupported: path, outbound, gruu\r\n\
-            Allow-Events: reg\r\n"]
+        let lines = [
+            ALLOW,
+            b"Accept: text/plain, message/cpim, application/sdp, */*\r\nSupported: path, outbound, gruu\r\n\
+            Allow-Events: reg\r\n",
+        ]
         .concat();
         self.refuse(turn, record, 200, "", &lines);
     }

@@ -9,7 +9,8 @@ use crate::message::{SessionInput, SessionKey, Wanted, Whereabouts};
 use crate::turn;
 
 impl UserActor {
-    /// 404 where nobody has this name, or no device the one that is wanted; 480 for whom sessions are not in the profile of: another is not told why.
+    /// 404 where nobody has this name, or no such device; 480 where that is away, and for whom sessions are not in the
+    /// profile of: another is not told why.
     pub(super) fn whereabouts(&mut self, session: SessionKey, wanted: &Wanted, now: Now) {
         let Some(here) = self.here() else { return };
         let found = match &here.account {
@@ -28,19 +29,21 @@ impl UserActor {
         let Some(here) = self.here() else { return };
         let found = match &here.account {
             None => Err(404),
-            Some(account) => {
-                let all = |here: &Here, now| here.standing(now).collect();
-                here.choose(now, wanted, all).map(|chosen| {
-                    let contacts = chosen.into_iter().map(|each| each.contact).collect();
-                    Box::new(Whereabouts { aor: account.aor.clone(), contacts })
-                })
-            }
+            Some(account) => here.choose(now, wanted, Here::all_bindings).map(|chosen| {
+                let contacts = chosen.into_iter().map(|each| each.contact).collect();
+                Box::new(Whereabouts { aor: account.aor.clone(), contacts })
+            }),
         };
         turn::fill_later(|turn| turn.session(passage, SessionInput::Whereabouts(found)));
     }
 }
 
 impl Here {
+    /// The durable bindings whose time is not over.
+    fn all_bindings(&self, now: Now) -> Vec<&Binding> {
+        self.standing(now).collect()
+    }
+
     /// The durable bindings that take sessions and whose time is not over.
     fn session_bindings(&self, now: Now) -> Vec<&Binding> {
         let standing: Vec<&Binding> = self.standing(now).collect();

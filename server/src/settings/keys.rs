@@ -111,7 +111,11 @@ pub static SECTIONS: &[Section] = &[
             text("udp", r#"["127.0.0.1:5060"]"#, "Addresses for UDP."),
             text("tcp", r#"["127.0.0.1:5060"]"#, "Addresses for TCP."),
             asks("SIP over TLS", text("tls", "[]", "Addresses for TLS: [\"0.0.0.0:5061\"]; needs [tls].")),
-            text("service_route", "[]", "Where requests of clients that registered are to pass (Service-Route): [\"sip:edge.example.com;lr\"]; empty: anywhere."),
+            text(
+                "service_route",
+                "[]",
+                "Where requests of clients that registered are to pass (Service-Route): [\"sip:edge.example.com;lr\"]; empty: anywhere.",
+            ),
         ],
     },
     Section {
