@@ -92,6 +92,10 @@ pub const MSRP_READ_BYTES: usize = 65_536;
 
 /// Default of `[im] session_idle`: a session in which nothing is said ends after this.
 pub const SESSION_IDLE: Duration = Duration::from_secs(1_800);
+/// Default of `[im] session_timer`: the session interval that we ask for (RFC 4028 §4 advises it).
+pub const SESSION_TIMER: Duration = Duration::from_secs(1_800);
+/// Default of `[im] session_timer_min`: the shortest session interval; 422 below. RFC 4028 §4 allows no less.
+pub const SESSION_TIMER_MIN: Duration = Duration::from_secs(90);
 /// How long a callee's phones may ring in all before the caller hears 480; above the 3 minutes of RFC 3261 §16.6.
 pub const SESSION_RING_TIME_MAX: Duration = Duration::from_secs(240);
 /// How long the callee's actor may take to say where the callee is; then 503.

@@ -76,7 +76,8 @@ impl Dialog {
         })
     }
 
-    /// The asking side's (RFC 3261 §12.1.2): `invite` is our request, `response` a 2xx to it. A response without
+    /// The asking side's (RFC 3261 §12.1.2): `invite` is our request, `response` a 2xx to it, or a provisional response
+    /// that is to be acknowledged (RFC 3262 §4). A response without
     /// Contact leaves the Request-URI as the target.
     ///
     /// # Errors
@@ -138,6 +139,12 @@ impl Dialog {
         self.local_cseq += 1;
         self.write(out, within, self.local_cseq);
         self.local_cseq
+    }
+
+    /// Goes on from an early dialog with the same peer: its numbers are used up (RFC 3261 §12.2.1.1; RFC 3262 §4).
+    pub fn continue_from(&mut self, early: &Self) {
+        self.local_cseq = self.local_cseq.max(early.local_cseq);
+        self.remote_cseq = self.remote_cseq.max(early.remote_cseq);
     }
 
     /// Appends the ACK for a 2xx to our INVITE of this number: a transaction of its own with a branch of its own

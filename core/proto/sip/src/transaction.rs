@@ -18,6 +18,7 @@
 mod client_invite;
 mod client_non_invite;
 mod hop;
+mod reliable;
 mod server_invite;
 mod server_non_invite;
 #[cfg(test)]
@@ -26,6 +27,7 @@ mod world;
 pub use client_invite::{Acknowledge, ClientInvite, Input as ClientInviteInput, Output as ClientInviteOutput};
 pub use client_non_invite::{ClientNonInvite, Input as ClientNonInviteInput, Output as ClientNonInviteOutput};
 pub use hop::{acknowledge, cancel};
+pub use reliable::{Output as ReliableOutput, Reliable};
 pub use server_invite::{Input as ServerInviteInput, Output as ServerInviteOutput, ServerInvite};
 pub use server_non_invite::{Input as ServerNonInviteInput, Output as ServerNonInviteOutput, ServerNonInvite};
 

@@ -23,6 +23,7 @@ pub mod refusal;
 pub mod registrar;
 pub mod routing;
 pub mod session;
+pub mod session_timer;
 pub mod watching;
 
 pub use deferred::Mailbox;

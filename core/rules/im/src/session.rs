@@ -141,6 +141,10 @@ pub enum Input {
     Bound(Side),
     /// It has lost it.
     Lost(Side),
+    /// The session timer of either dialog ran out, or its refresh failed (RFC 4028 §10).
+    Lapsed,
+    /// A reliable provisional response to the caller was never acknowledged (RFC 3262 §3).
+    Unheard,
     /// When something was said last.
     Heard(Instant),
     /// The server stops.
@@ -169,6 +173,8 @@ pub enum Why {
     Lost,
     /// A 2xx of ours was never acknowledged.
     NoAck,
+    /// Its session timer ran out (RFC 4028 §10).
+    Lapsed,
     /// The session has broken down.
     Broken,
     /// The server stops.
@@ -184,6 +190,7 @@ impl Why {
             Self::Unbound => Some(r#"SIP;cause=480;text="Media connection did not come""#),
             Self::Lost => Some(r#"SIP;cause=480;text="Media connection was lost""#),
             Self::NoAck => Some(r#"SIP;cause=408;text="No ACK""#),
+            Self::Lapsed => Some(r#"SIP;cause=408;text="Session Expired""#),
             Self::Broken => Some(r#"SIP;cause=500;text="Server Internal Error""#),
             Self::Leaving => Some(r#"SIP;cause=503;text="Server is stopping""#),
         }
@@ -370,6 +377,16 @@ impl Session {
             Input::Lost(_) => {
                 if matches!(self.phase, Phase::Talking(_)) {
                     self.end(Why::Lost, None);
+                }
+            }
+            Input::Lapsed => {
+                if matches!(self.phase, Phase::Talking(_)) {
+                    self.end(Why::Lapsed, None);
+                }
+            }
+            Input::Unheard => {
+                if self.is_open() {
+                    self.refuse(Refusal::Status(504));
                 }
             }
             Input::Heard(_) => {}

@@ -333,6 +333,28 @@ fn a_new_offer_that_is_never_acknowledged_ends_the_session() {
 }
 
 #[test]
+fn a_session_that_was_not_refreshed_ends_with_a_bye_to_both() {
+    // RFC 4028 §10.
+    let both = [bye(Side::Caller, Why::Lapsed), bye(Side::Callee, Why::Lapsed), Ended];
+    let mut play = Play::bound();
+    assert_eq!(play.hear(Input::Lapsed), both);
+    assert_eq!(play.hear(Input::Lapsed), []);
+    let mut ringing = Play::new(&[(1, 1_000)]);
+    ringing.said();
+    assert_eq!(ringing.hear(Input::Lapsed), []);
+}
+
+#[test]
+fn a_caller_who_does_not_hear_that_it_rings_is_refused() {
+    // RFC 3262 §3.
+    let mut play = Play::new(&[(1, 1_000)]);
+    assert_eq!(play.hear(ringing(1)), [Invite(1), Ring]);
+    assert_eq!(play.hear(Input::Unheard), [Refuse(Refusal::Status(504)), cancel(1)]);
+    let mut talking = Play::bound();
+    assert_eq!(talking.hear(Input::Unheard), []);
+}
+
+#[test]
 fn nobody_rings_for_ever() {
     // RFC 3261 §16.8, and the CANCEL of §9.1.
     let mut play = Play::new(&[(1, 1_000), (2, 500)]);
@@ -389,7 +411,7 @@ fn what_a_broken_machine_left_open_is_closed() {
 fn every_end_but_a_peers_own_has_a_reason() {
     // RFC 3326 §2.
     assert_eq!(Why::HungUp.reason(), None);
-    for why in [Why::Idle, Why::Unbound, Why::Lost, Why::NoAck, Why::Broken, Why::Leaving] {
+    for why in [Why::Idle, Why::Unbound, Why::Lost, Why::NoAck, Why::Lapsed, Why::Broken, Why::Leaving] {
         let reason = why.reason().unwrap();
         assert!(reason.starts_with("SIP;cause=") && reason.ends_with('"'), "{reason}");
     }
@@ -423,6 +445,7 @@ fn any_input() -> impl Strategy<Value = Input> {
         side.clone().prop_map(Input::HungUp),
         side.clone().prop_map(Input::Bound),
         side.prop_map(Input::Lost),
+        prop_oneof![Just(Input::Lapsed), Just(Input::Unheard)],
     ]
 }
 
