@@ -76,6 +76,8 @@ pub struct Config {
     pub silence: Duration,
     /// A session in which nothing is said ends after this; zero: never.
     pub session_idle: Duration,
+    /// What is asked for of session timers, and what is taken (RFC 4028).
+    pub session_timer: im::session_timer::Policy,
     /// A user's actor with nothing to do leaves after this.
     pub user_idle: Duration,
     /// Requests without credentials that one source may send in a second; 0: no limit.
@@ -103,6 +105,7 @@ impl Default for Config {
             letter_expiry_s: limits::LETTER_EXPIRY_S,
             silence: limits::SILENCE,
             session_idle: limits::SESSION_IDLE,
+            session_timer: im::session_timer::Policy::default(),
             user_idle: limits::USER_IDLE,
             challenges_per_source: limits::CHALLENGES_PER_SOURCE_PER_S_MAX,
         }

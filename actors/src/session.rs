@@ -18,8 +18,10 @@ mod calling;
 pub(crate) mod estate;
 mod key;
 mod media;
+mod refreshing;
 mod serving;
 mod table;
+mod updating;
 mod words;
 
 use std::sync::Arc;
@@ -31,7 +33,7 @@ use base::{Aor, Now};
 use im::Side;
 use im::pager::Target;
 use im::session::{Input, Output, Patience, Session};
-use sip::transaction::Timers;
+use sip::transaction::{Reliable, Timers};
 use sip::{Method, Name};
 
 use crate::contact::Contact;
@@ -49,6 +51,7 @@ use crate::turn;
 use asking::Asking;
 use calling::Branch;
 use media::Media;
+use refreshing::{Renewal, Timing};
 use serving::Serving;
 
 pub(crate) use media::offer_of;
@@ -79,6 +82,14 @@ pub struct SessionActor {
     serving: Vec<Serving>,
     branches: Vec<Branch>,
     asking: Vec<Asking>,
+    /// The session timer of each leg.
+    timings: [Timing; 2],
+    /// INVITEs of ours within a dialog.
+    renewals: Vec<Renewal>,
+    /// Our 180, where the caller must have heard it.
+    reliable: Option<Box<Reliable>>,
+    /// The caller's last UPDATE before it was answered.
+    early: Option<sip::Message>,
     /// Legs that a connection carries, or that we have called.
     bound: [bool; 2],
     /// The Reason of the BYE or the CANCEL that ends it, for the other side.
@@ -148,6 +159,10 @@ impl SessionActor {
             serving: Vec::new(),
             branches: Vec::new(),
             asking: Vec::new(),
+            timings: Default::default(),
+            renewals: Vec::new(),
+            reliable: None,
+            early: None,
             bound: [false; 2],
             parting: None,
             timer: None,
@@ -267,7 +282,9 @@ impl SessionActor {
         let Within { sender, is_vouched, answer } = within;
         let request = answer.request();
         let side = self.estate.lock().side_of(request);
-        let Some(side) = side else { return self.asked_early(answer, now) };
+        let Some(side) = side else {
+            return self.asked_early(answer, (!is_vouched).then_some(&sender), now);
+        };
         let verdict = {
             let mut estate = self.estate.lock();
             match estate.leg_mut(side) {
@@ -287,6 +304,8 @@ impl SessionActor {
                 self.rules.handle(Input::HungUp(side), now.at);
             }
             Method::Invite => self.offered(side, answer, now),
+            Method::Update => self.updated(side, answer, now),
+            Method::Prack if side == Side::Caller => self.pracked(answer, now),
             Method::Options => {
                 refuse(answer, 200, "", format!("{}Accept: application/sdp\r\n", words::ALLOW).as_bytes(), now);
             }
@@ -295,7 +314,8 @@ impl SessionActor {
     }
 
     /// A request that is of no dialog that stands: of one that is not answered yet, or has ended.
-    fn asked_early(&mut self, answer: Answer, now: Now) {
+    /// `sender`: who must have sent it, where nobody vouches for that.
+    fn asked_early(&mut self, answer: Answer, sender: Option<&Aor>, now: Now) {
         let request = answer.request();
         let to_tag = request.to().ok().and_then(|to| to.tag()).unwrap_or_default();
         let side = if to_tag == self.tag.as_bytes() {
@@ -303,6 +323,12 @@ impl SessionActor {
         } else {
             self.branches.iter().any(|branch| branch.tag.as_bytes() == to_tag).then_some(Side::Callee)
         };
+        if let (Some(side), Some(sender)) = (side, sender)
+            && self.rules.is_open()
+            && self.people[side as usize] != *sender
+        {
+            return refuse(answer, 403, "Not Your Session", b"", now);
+        }
         match (request.method(), side) {
             // RFC 3261 §15: the caller may end an early dialog so.
             (Method::Bye, Some(Side::Caller)) if self.rules.is_open() => {
@@ -310,6 +336,8 @@ impl SessionActor {
                 self.rules.handle(Input::HungUp(Side::Caller), now.at);
             }
             (Method::Invite, Some(side)) if self.rules.is_open() => self.offered(side, answer, now),
+            (Method::Update, Some(side)) if self.rules.is_open() => self.updated_early(side, answer, now),
+            (Method::Prack, Some(Side::Caller)) => self.pracked(answer, now),
             _ => refuse(answer, 481, "", b"", now),
         }
     }
@@ -333,6 +361,8 @@ impl SessionActor {
             is_quiet &= !self.settle_serving(now);
             is_quiet &= !self.settle_branches(now);
             is_quiet &= !self.settle_asking(now);
+            is_quiet &= !self.settle_refreshing(now);
+            is_quiet &= !self.settle_reliable(now);
             if is_quiet {
                 break;
             }
@@ -364,7 +394,11 @@ impl SessionActor {
 
     /// Whether nothing is to be done any more, and nothing to be remembered for those who repeat themselves.
     fn is_done(&self) -> bool {
-        self.rules.is_over() && self.serving.is_empty() && self.branches.is_empty() && self.asking.is_empty()
+        self.rules.is_over()
+            && self.serving.is_empty()
+            && self.branches.is_empty()
+            && self.asking.is_empty()
+            && self.renewals.is_empty()
     }
 
     /// One timer for all machines.
@@ -374,7 +408,9 @@ impl SessionActor {
         let asking = self.asking.iter().filter_map(Asking::poll_timeout);
         // Refused to leave because something was on its way: asked again, unless that comes first.
         let asks_again = self.is_done().then(|| now.at + Duration::from_secs(1));
-        let next = serving.chain(branches).chain(asking).chain(self.rules.poll_timeout()).chain(asks_again).min();
+        let reliable = self.reliable.as_ref().and_then(|reliable| reliable.poll_timeout());
+        let own = [self.rules.poll_timeout(), self.refreshing_timeout(), reliable, asks_again].into_iter().flatten();
+        let next = serving.chain(branches).chain(asking).chain(own).min();
         if let Some((at, handle)) = self.timer.take() {
             // One that rings too early only looks and is set again.
             if next.is_some_and(|next| at <= next) && at > now.at {
@@ -404,6 +440,10 @@ impl SessionActor {
         self.serving.iter_mut().for_each(|each| each.machine.handle_timeout(now.at));
         self.branches.iter_mut().for_each(|each| each.machine.handle_timeout(now.at));
         self.asking.iter_mut().for_each(|each| each.machine.handle_timeout(now.at));
+        self.refreshing_rang(now);
+        if let Some(reliable) = &mut self.reliable {
+            reliable.handle_timeout(now.at);
+        }
         self.go_on(now, ctx);
         self.node.turn_took(began.elapsed());
     }

@@ -266,6 +266,7 @@ fn house_config(settings: &Settings, shards: usize, doors: &Doors) -> Config {
         letter_expiry_s: settings.deferred.expiry_s,
         silence: settings.deferred.silence,
         session_idle: settings.im.session_idle,
+        session_timer: im::session_timer::Policy::new(settings.im.session_timer, settings.im.session_timer_min),
         challenges_per_source: settings.limits.challenges_per_source,
         ..Config::default()
     }

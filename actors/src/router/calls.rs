@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use im::routing::{Business, Route, business};
+use im::session_timer::Asked;
 use sip::{Dialog, Message, Method, Name, View};
 
 use super::{Case, Record, Sender, aor_of, passing};
@@ -95,6 +96,10 @@ impl Case<'_> {
             let fault = sip::Fault::from(error);
             return self.refuse(turn, record, fault.status, fault.reason, b"");
         }
+        // RFC 4028 §9.
+        if let Err(least_s) = Asked::by(view).answer(house.config.session_timer, None) {
+            return self.refuse(turn, record, 422, "", format!("Min-SE: {least_s}\r\n").as_bytes());
+        }
         let offer = match session::offer_of(view) {
             Ok(Some(offer)) => offer,
             // Who wants us to offer cannot have what we do not know yet: what the callee takes.
@@ -125,10 +130,14 @@ pub(super) fn unsupported<'v>(view: View<'v>, target: &Route) -> Vec<&'v [u8]> {
     // A session's two halves are user agents both: the INVITE ends here.
     let is_session = || method == Method::Invite && business(view) == Business::Session;
     let ends_here = is_ours || (matches!(target, Route::User(_)) && is_session());
-    const OF_REGISTER: [&[u8]; 3] = [b"path", b"outbound", b"gruu"];
-    let is_known = |tag: &[u8]| {
-        is_ours && method == Method::Register && OF_REGISTER.iter().any(|known| tag.eq_ignore_ascii_case(known))
+    let known: &[&str] = match (method, target) {
+        (Method::Register, Route::Ours) => &["path", "outbound", "gruu"],
+        // Of a session, or within one.
+        (Method::Invite, Route::User(_) | Route::Ours) => &["100rel", "timer"],
+        (Method::Update, Route::Ours) => &["timer"],
+        _ => &[],
     };
+    let is_known = |tag: &[u8]| known.iter().any(|known| tag.eq_ignore_ascii_case(known.as_bytes()));
     let asked = view.values(Name::Require).filter(|_| ends_here);
     asked.chain(view.values(Name::ProxyRequire)).filter(|tag| !tag.is_empty() && !is_known(tag)).collect()
 }

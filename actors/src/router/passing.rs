@@ -162,7 +162,7 @@ impl Case<'_> {
     pub(super) fn options(&self, turn: &mut Turn, record: Record<'_>) {
         let lines = [
             ALLOW,
-            b"Accept: text/plain, message/cpim, application/sdp, */*\r\nSupported: path, outbound, gruu\r\n\
+            b"Accept: text/plain, message/cpim, application/sdp, */*\r\nSupported: path, outbound, gruu, timer\r\n\
             Allow-Events: reg\r\n",
         ]
         .concat();

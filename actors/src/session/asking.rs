@@ -1,4 +1,4 @@
-//! Requests of a session's own that are no INVITE: BYE and CANCEL, each in a transaction (RFC 3261 §17.1.2).
+//! Requests of a session's own that are no INVITE: BYE, CANCEL, UPDATE and PRACK, each in a transaction (RFC 3261 §17.1.2).
 
 use std::time::Instant;
 
@@ -21,8 +21,19 @@ pub(super) struct Asking {
     /// What its branch ends in.
     pub(super) transaction: u32,
     hop: Hop,
-    /// The side whose dialog ends with the answer.
-    ends: Option<Side>,
+    then: Then,
+    /// The response that the machine is given.
+    heard: Option<sip::Message>,
+}
+
+/// What comes of the final answer, or of none.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Then {
+    Nothing,
+    /// The dialog with this side ends.
+    Ends(Side),
+    /// The session timer of this side goes on, or not (RFC 4028 §7.2, §10).
+    Refreshes(Side),
 }
 
 impl Asking {
@@ -37,13 +48,13 @@ impl SessionActor {
         let Some(mut leg) = self.estate.lock().legs[side as usize].take() else { return };
         let reason = why.reason().map(str::to_owned).or_else(|| self.parting.clone());
         let lines = reason.map(|reason| format!("Reason: {reason}\r\n")).unwrap_or_default();
-        self.part(&mut leg, &lines, Some(side), now);
+        self.part(&mut leg, &lines, Then::Ends(side), now);
         // It stands until then: their BYE may cross ours.
         self.estate.lock().legs[side as usize] = Some(leg);
     }
 
     /// Sends a BYE in any dialog.
-    pub(super) fn part(&mut self, leg: &mut Leg, lines: &str, ends: Option<Side>, now: Now) {
+    pub(super) fn part(&mut self, leg: &mut Leg, lines: &str, then: Then, now: Now) {
         let transaction = self.house.sessions.random();
         let hop = way_within(&self.house, leg.dialog.next_hop(), leg.hop).unwrap_or(leg.hop);
         let via = words::via(&self.house, self.key, transaction, hop);
@@ -51,20 +62,12 @@ impl SessionActor {
         let max_forwards = base::limits::MAX_FORWARDS;
         let within = Within { method: "BYE", via: &via, max_forwards, lines: lines.as_bytes(), body: b"" };
         leg.dialog.request(&mut bytes, &within);
-        self.ask(Method::Bye, transaction, hop, bytes, ends, now);
+        self.ask(Method::Bye, transaction, hop, bytes, then, now);
     }
 
-    pub(super) fn ask(
-        &mut self,
-        method: Method,
-        transaction: u32,
-        hop: Hop,
-        bytes: Vec<u8>,
-        ends: Option<Side>,
-        now: Now,
-    ) {
+    pub(super) fn ask(&mut self, method: Method, transaction: u32, hop: Hop, bytes: Vec<u8>, then: Then, now: Now) {
         let machine = ClientNonInvite::new(bytes.into(), self.timers, hop.is_reliable(), now.at);
-        self.asking.push(Asking { machine, method, transaction, hop, ends });
+        self.asking.push(Asking { machine, method, transaction, hop, then, heard: None });
     }
 
     /// A response to one of them. `false`: it is of none.
@@ -72,6 +75,9 @@ impl SessionActor {
         let its = |each: &&mut Asking| each.transaction == transaction && each.method == method;
         let Some(each) = self.asking.iter_mut().find(its) else { return false };
         let (status, bytes) = (response.view().status(), response.bytes().clone());
+        if status >= 200 && matches!(each.then, Then::Refreshes(_)) {
+            each.heard = Some(response.clone());
+        }
         each.machine.handle(Input::Response { status, bytes }, now.at);
         true
     }
@@ -90,9 +96,15 @@ impl SessionActor {
                     }
                     Output::Response { status: ..200, .. } => {}
                     Output::Response { .. } | Output::Ended(_) => {
-                        // RFC 3261 §15.1.1: whatever the answer is, or none, the dialog is over.
-                        if let Some(side) = self.asking[at].ends.take() {
-                            self.estate.lock().legs[side as usize] = None;
+                        let asking = &mut self.asking[at];
+                        let (method, heard) = (asking.method, asking.heard.take());
+                        match std::mem::replace(&mut asking.then, Then::Nothing) {
+                            Then::Nothing => {}
+                            // RFC 3261 §15.1.1: whatever the answer is, or none, the dialog is over.
+                            Then::Ends(side) => self.estate.lock().legs[side as usize] = None,
+                            Then::Refreshes(side) => {
+                                self.refreshed(side, method, heard.as_ref().map(sip::Message::view), now);
+                            }
                         }
                     }
                 }

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use base::Now;
-use base::limits::MAX_FORWARDS;
+use base::limits::{FORKS_MAX, MAX_FORWARDS};
 use bytes::Bytes;
 use im::session::Input as Move;
 use sdp::{Answer, Spoken};
+use sip::dialog::Within;
 use sip::transaction::{self, ClientInvite, ClientInviteInput as Input, ClientInviteOutput as Output, End};
 use sip::{Dialog, Method, Name};
 
+use super::asking::Then;
 use super::estate::{Leg, Owed, Ringing};
 use super::media::Media;
 use super::{SessionActor, words};
@@ -39,10 +41,21 @@ pub(super) struct Branch {
     /// Its first 2xx, until the rules say what becomes of it.
     first: Option<First>,
     refused: Option<sip::Message>,
+    /// Peers whose provisional responses were acknowledged: a fork answers more than once.
+    early: Vec<Early>,
     /// ACKs for its 2xxs, by the tag of the 2xx: a fork answers more than once.
     acks: Vec<(Box<str>, Hop, Bytes)>,
     /// Somebody else has taken the session.
     answered_elsewhere: bool,
+}
+
+/// A dialog in which a provisional response was acknowledged (RFC 3262 §4).
+struct Early {
+    dialog: Dialog,
+    /// The number in its last RSeq.
+    rseq: u32,
+    /// The answer to our offer, if it was there already (RFC 3262 §5).
+    answer: Option<Answer>,
 }
 
 struct First {
@@ -98,10 +111,15 @@ impl SessionActor {
 
     /// The callee's INVITE: the caller's, as our own.
     fn write_invite(&self, owed: &Owed, contact: &Contact, hop: Hop, via: &str, tag: &str, body: &[u8]) -> Vec<u8> {
+        let wanted_s = self.house.config.session_timer.wanted_s;
+        // Who refreshes is theirs to choose (RFC 4028 §7.1).
+        let timer = if wanted_s > 0 { format!("Session-Expires: {wanted_s}\r\n") } else { String::new() };
         let request = owed.request.view();
         let mut lines = contact.routes.clone().into_bytes();
         lines.extend_from_slice(words::contact(&self.house, self.key, hop).as_bytes());
         lines.extend_from_slice(words::ALLOW.as_bytes());
+        lines.extend_from_slice(words::SUPPORTED.as_bytes());
+        lines.extend_from_slice(timer.as_bytes());
         words::pass_on(&mut lines, request, router::strip_of(&self.house, request, owed.hop));
         lines.extend_from_slice(words::SDP.as_bytes());
         let mut out = Vec::with_capacity(lines.len() + body.len() + 512);
@@ -147,6 +165,7 @@ impl SessionActor {
             heard: None,
             first: None,
             refused: None,
+            early: Vec::new(),
             acks: Vec::new(),
             answered_elsewhere: false,
         });
@@ -198,7 +217,7 @@ impl SessionActor {
         self.acknowledge(at, &dialog, now);
         let [_, party] = self.people.clone();
         let mut leg = Leg { dialog, hop: self.branches[at].hop, party };
-        self.part(&mut leg, "", None, now);
+        self.part(&mut leg, "", Then::Nothing, now);
     }
 
     /// What a branch has open in the world is closed.
@@ -238,6 +257,9 @@ impl SessionActor {
             self.replied(transaction, method, &response, now);
             return;
         }
+        if self.renewal_answered(transaction, &response, now) {
+            return;
+        }
         if let Some(each) = self.branches.iter_mut().find(|each| each.transaction == transaction) {
             let bytes = response.bytes().clone();
             each.heard = Some(response);
@@ -259,6 +281,7 @@ impl SessionActor {
                         }
                     }
                     Output::Response { status: status @ ..200, .. } => {
+                        self.progressed(at, now);
                         self.rules.handle(Move::Provisional { branch: id, status }, now.at);
                     }
                     Output::Response { status: 200..300, .. } => self.succeeded(at, now),
@@ -293,7 +316,39 @@ impl SessionActor {
         let lines = reason.map(|reason| format!("Reason: {reason}\r\n")).unwrap_or_default();
         let Some(cancel) = transaction::cancel(branch.machine.invite(), lines.as_bytes()) else { return };
         let (transaction, hop) = (branch.transaction, branch.hop);
-        self.ask(Method::Cancel, transaction, hop, cancel.into(), None, now);
+        self.ask(Method::Cancel, transaction, hop, cancel.into(), Then::Nothing, now);
+    }
+
+    /// A provisional response: one that must be heard gets its PRACK, if it is the first of its peer or the next one
+    /// (RFC 3262 §4).
+    fn progressed(&mut self, at: usize, now: Now) {
+        let branch = &mut self.branches[at];
+        let Some(response) = branch.heard.take() else { return };
+        let view = response.view();
+        let Some(rseq) = view.reliable() else { return };
+        let place = match branch.early.iter().position(|early| early.dialog.answers(view)) {
+            Some(place) if branch.early[place].rseq.checked_add(1) == Some(rseq) => place,
+            Some(_) => return, // a repeat, or one before which another is missing
+            None if branch.early.len() >= FORKS_MAX => return,
+            None => {
+                let Ok(dialog) = Dialog::of_response(branch.invite.view(), view) else { return };
+                branch.early.push(Early { dialog, rseq, answer: None });
+                branch.early.len() - 1
+            }
+        };
+        let number = branch.invite.view().cseq().map(|cseq| cseq.number).unwrap_or_default();
+        let early = &mut branch.early[place];
+        early.rseq = rseq;
+        early.answer = Media::answer_of(view).or(early.answer.take());
+        let hop = way_within(&self.house, early.dialog.next_hop(), branch.hop).unwrap_or(branch.hop);
+        let transaction = self.house.sessions.random();
+        let via = words::via(&self.house, self.key, transaction, hop);
+        let lines = format!("RAck: {rseq} {number} INVITE\r\n");
+        let mut bytes = Vec::with_capacity(512);
+        let within =
+            Within { method: "PRACK", via: &via, max_forwards: MAX_FORWARDS, lines: lines.as_bytes(), body: b"" };
+        early.dialog.request(&mut bytes, &within);
+        self.ask(Method::Prack, transaction, hop, bytes, Then::Nothing, now);
     }
 
     /// A 2xx: the first one is the rules' to judge; a repeat gets its ACK again; another fork's is hung up.
@@ -305,10 +360,14 @@ impl SessionActor {
             self.send(*hop, ack);
             return;
         }
-        let Ok(dialog) = Dialog::of_response(branch.invite.view(), response.view()) else {
+        let Ok(mut dialog) = Dialog::of_response(branch.invite.view(), response.view()) else {
             tracing::debug!(session = %self.key.text(), "A 2xx makes no dialog");
             return;
         };
+        let early = branch.early.iter().find(|early| early.dialog.answers(response.view()));
+        if let Some(early) = early {
+            dialog.continue_from(&early.dialog);
+        }
         if branch.first.is_some() {
             return; // a repeat, before the first was judged
         }
@@ -316,7 +375,7 @@ impl SessionActor {
             return self.hang_up_dialog(at, dialog, now);
         }
         let id = branch.id;
-        let answer = Media::answer_of(response.view());
+        let answer = Media::answer_of(response.view()).or_else(|| early.and_then(|early| early.answer.clone()));
         let is_path = |answer: &Answer| msrp::Path::parse(answer.remote_path().as_bytes()).is_ok();
         let usable = answer.as_ref().is_some_and(is_path) && branch.pair.is_some();
         self.branches[at].first = Some(First { response, dialog, answer });

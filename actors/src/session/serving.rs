@@ -25,7 +25,7 @@ pub(super) struct Serving {
     key: u64,
     /// It is found by its key for as long as this lives.
     _entry: Option<Entry>,
-    side: Side,
+    pub(super) side: Side,
     number: u32,
     request: sip::Message,
     hop: Hop,
@@ -34,6 +34,8 @@ pub(super) struct Serving {
     fault: Option<Fault>,
     /// Our 2xx.
     success: Option<Bytes>,
+    /// That 2xx makes an offer, and the answer has not come in its ACK.
+    pub(super) awaits_answer: bool,
 }
 
 impl Serving {
@@ -82,6 +84,7 @@ impl SessionActor {
             offer: None,
             fault: None,
             success: None,
+            awaits_answer: false,
         };
         self.serving.push(serving);
     }
@@ -96,7 +99,12 @@ impl SessionActor {
     /// A re-INVITE: what it offers is read here; whether it holds, the rules say.
     pub(super) fn offered(&mut self, side: Side, answer: Answer, now: Now) {
         let key = self.house.transactions.key(answer.request());
-        let read = offer_of(answer.request());
+        let read = match self.terms_for(side, answer.request()) {
+            Err(_) => Err((422, "", &b""[..])),
+            // RFC 3261 §14.2: an INVITE of ours is under way there.
+            Ok(_) if self.is_offering(side) => Err((491, "", &b""[..])),
+            Ok(_) => offer_of(answer.request()),
+        };
         let Some(entry) = self.house.sessions.enter(key, answer.request(), self.key) else {
             return super::refuse(answer, 482, "Merged Request", b"", now);
         };
@@ -119,6 +127,7 @@ impl SessionActor {
         let agreed = match status {
             200 => {
                 let offer = self.serving[at].offer.take();
+                self.serving[at].awaits_answer = offer.is_none();
                 self.media.as_mut().and_then(|media| media.agree(side, offer))
             }
             _ => None,
@@ -126,7 +135,10 @@ impl SessionActor {
         let fault = self.serving[at].fault.filter(|fault| fault.0 == status);
         let Some((body, has_moved)) = agreed else {
             let status = if status == 200 { 488 } else { status };
+            self.serving[at].awaits_answer = false;
+            let least = format!("Min-SE: {}\r\n", self.house.config.session_timer.least_s);
             let (reason, lines) = match (fault, status) {
+                (_, 422) => ("", least.as_bytes()),
                 (Some((_, reason, lines)), _) => (reason, lines),
                 // RFC 3261 §14.2: from 0 to 10 seconds.
                 (None, 500) => ("Another INVITE Is Pending", &b"Retry-After: 2\r\n"[..]),
@@ -152,21 +164,29 @@ impl SessionActor {
         let mut lines = self.own_lines(self.first_hop());
         let Some(serving) = self.serving.first_mut() else { return };
         words::keep(&mut lines, serving.request.view(), &[Name::RecordRoute]);
-        let bytes = serving.write(180, "", &self.tag, &lines, b"");
-        serving.machine.handle(Input::Answer { status: 180, bytes }, now.at);
+        if !serving.request.view().requires("100rel") {
+            let bytes = serving.write(180, "", &self.tag, &lines, b"");
+            return serving.machine.handle(Input::Answer { status: 180, bytes }, now.at);
+        }
+        // RFC 3262 §3: from 1 to 2^31 - 1.
+        let rseq = (self.house.sessions.random() >> 1).max(1);
+        lines.extend_from_slice(format!("Require: 100rel\r\nRSeq: {rseq}\r\n").as_bytes());
+        let (bytes, number) = (serving.write(180, "", &self.tag, &lines, b""), serving.number);
+        self.begin_reliable(bytes, rseq, number, now);
     }
 
     fn first_hop(&self) -> Option<Hop> {
         self.serving.first().map(|serving| serving.hop)
     }
 
-    /// Who answers: Contact and Allow.
-    fn own_lines(&self, hop: Option<Hop>) -> Vec<u8> {
+    /// Who answers: Contact, Allow and Supported.
+    pub(super) fn own_lines(&self, hop: Option<Hop>) -> Vec<u8> {
         let mut lines = Vec::with_capacity(512);
         if let Some(hop) = hop {
             lines.extend_from_slice(words::contact(&self.house, self.key, hop).as_bytes());
         }
         lines.extend_from_slice(words::ALLOW.as_bytes());
+        lines.extend_from_slice(words::SUPPORTED.as_bytes());
         lines
     }
 
@@ -177,7 +197,13 @@ impl SessionActor {
         let body =
             self.media.as_mut().and_then(|media| media.take(taken.pair.clone(), &taken.answer, taken.spoken, id));
         let Some(at) = self.serving.iter().position(|each| each.side == Side::Caller) else { return };
-        let caller = Dialog::of_request(self.serving[at].request.view(), &self.tag).ok();
+        let mut caller = Dialog::of_request(self.serving[at].request.view(), &self.tag).ok();
+        if let (Some(caller), Some(early)) = (&mut caller, self.early.take()) {
+            // RFC 3311 §5.1: it has moved the target. One out of order has not.
+            if caller.receive(early.view()).is_ok() {
+                caller.refresh(early.view());
+            }
+        }
         {
             let [sender, receiver] = self.people.clone();
             let mut estate = self.estate.lock();
@@ -190,6 +216,7 @@ impl SessionActor {
         }
         let mut passed = Vec::with_capacity(256);
         words::pass_on(&mut passed, taken.response.view(), &[]);
+        self.agreed_by(Side::Callee, taken.response.view(), now);
         self.contacts = Vec::new();
         self.house.metrics.count(Count::SessionsTaken);
         self.succeed(at, &passed, &body.unwrap_or_default(), now);
@@ -203,7 +230,7 @@ impl SessionActor {
     }
 
     /// Opens the connection of a side, where it is ours to open.
-    fn connect(&mut self, side: Side, now: Now) {
+    pub(super) fn connect(&mut self, side: Side, now: Now) {
         if self.media.as_ref().is_some_and(|media| !media.connect(side)) {
             self.rules.handle(Move::Lost(side), now.at);
         }
@@ -212,9 +239,12 @@ impl SessionActor {
     fn succeed(&mut self, at: usize, passed: &[u8], body: &[u8], now: Now) {
         let mut lines = self.own_lines(Some(self.serving[at].hop));
         lines.extend_from_slice(words::SDP.as_bytes());
-        words::keep(&mut lines, self.serving[at].request.view(), &[Name::RecordRoute]);
+        let (side, request) = (self.serving[at].side, self.serving[at].request.clone());
+        lines.extend_from_slice(self.agree_with(side, request.view(), now).as_bytes());
+        words::keep(&mut lines, request.view(), &[Name::RecordRoute]);
         lines.extend_from_slice(passed);
         let bytes = self.serving[at].write(200, "", &self.tag, &lines, body);
+        self.hush();
         self.serving[at].success = Some(bytes.clone());
         self.serving[at].machine.handle(Input::Answer { status: 200, bytes }, now.at);
     }
@@ -255,7 +285,15 @@ impl SessionActor {
             (None, Refusal::Relay(_)) => (488, serving.write(488, "", &self.tag, b"", b"")),
         };
         serving.machine.handle(Input::Answer { status, bytes }, now.at);
+        self.hush();
         self.estate.lock().owed = None;
+    }
+
+    /// The final answer has left: what rang before is not repeated any more.
+    fn hush(&mut self) {
+        if let Some(reliable) = &mut self.reliable {
+            reliable.handle_final();
+        }
     }
 
     /// The ACK for a 2xx of ours; it has the answer where the 2xx made the offer (RFC 3261 §13.2.1).
@@ -264,13 +302,10 @@ impl SessionActor {
         let Some(side) = self.estate.lock().side_of(view) else { return };
         let Ok(number) = view.cseq().map(|cseq| cseq.number) else { return };
         self.rules.handle(Move::Acknowledged { side, number }, now.at);
-        let asked = |each: &Serving| {
-            each.side == side
-                && each.number == number
-                && each.request.view().body().is_empty()
-                && each.success.is_some()
-        };
-        if self.serving.iter().any(asked) && self.media.as_mut().is_some_and(|media| media.hear(side, view)) {
+        let asked = |each: &&mut Serving| each.side == side && each.number == number && each.awaits_answer;
+        let Some(serving) = self.serving.iter_mut().find(asked) else { return };
+        serving.awaits_answer = false;
+        if self.media.as_mut().is_some_and(|media| media.hear(side, view)) {
             self.connect(side, now);
         }
     }

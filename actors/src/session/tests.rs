@@ -22,6 +22,8 @@ use crate::supervise::{Child, Fall, Handle, Intensity, Supervisor};
 use crate::switch::Place;
 use crate::turn::{Datagram, DatagramSink, ShardOut};
 
+mod extensions;
+
 const ALICE: &str = "127.0.0.1:5071";
 const BOB: &str = "127.0.0.1:5072";
 const BOBS_OTHER: &str = "127.0.0.1:5073";

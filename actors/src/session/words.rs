@@ -9,7 +9,9 @@ use crate::message::SessionKey;
 use crate::router;
 
 /// What we can do in a session (RFC 3261 §20.5).
-pub(super) const ALLOW: &str = "Allow: INVITE, ACK, CANCEL, BYE, OPTIONS\r\n";
+pub(super) const ALLOW: &str = "Allow: INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, PRACK\r\n";
+/// Extensions of ours; reliable provisional responses are made where they are required, and asked of nobody.
+pub(super) const SUPPORTED: &str = "Supported: timer\r\n";
 /// The type of our bodies.
 pub(super) const SDP: &str = "Content-Type: application/sdp\r\n";
 

@@ -79,12 +79,17 @@ impl Answer {
     }
 
     /// Answers with a reply of ours, whose phrase names the fault.
-    pub fn send_as(mut self, turn: &mut Turn, now: Now, status: u16, reason: &str, lines: &[u8]) {
+    pub fn send_as(self, turn: &mut Turn, now: Now, status: u16, reason: &str, lines: &[u8]) {
+        self.send_with(turn, now, status, reason, lines, b"");
+    }
+
+    /// The same with a body, whose type is one of the lines.
+    pub fn send_with(mut self, turn: &mut Turn, now: Now, status: u16, reason: &str, lines: &[u8], body: &[u8]) {
         if let Some(owed) = self.0.take() {
             let request = owed.request.view();
             let tag = owed.transactions.tag(owed.transactions.key(request));
             let source = (!owed.via_filled).then(|| owed.caller.peer());
-            let reply = Reply { status, reason, to_tag: &tag, source, lines, body: b"" };
+            let reply = Reply { status, reason, to_tag: &tag, source, lines, body };
             owed.transactions.answer(turn, owed.slot, owed.caller, request, &reply, now);
         }
     }

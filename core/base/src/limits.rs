@@ -104,6 +104,8 @@ pub const SESSION_LOCATE_TIME_MAX: Duration = Duration::from_secs(10);
 pub const SESSION_BIND_TIME_MAX: Duration = Duration::from_secs(30);
 /// Sessions of one shard, those included whose transactions still linger; then 503.
 pub const SESSIONS_PER_SHARD_MAX: usize = 32_768;
+/// Peers behind one contact whose provisional responses are acknowledged (RFC 3262): a fork has several.
+pub const FORKS_MAX: usize = 8;
 /// Inputs that wait for one session's actor; then the sender is told 503.
 pub const SESSION_MAILBOX_MAX: usize = 64;
 

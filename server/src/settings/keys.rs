@@ -275,6 +275,19 @@ pub static SECTIONS: &[Section] = &[
                 "seconds",
                 "A session in which nothing is said is ended after this; 0: never.",
             ),
+            number(
+                "session_timer",
+                limits::SESSION_TIMER.as_secs(),
+                "seconds",
+                "The interval in which each end of a session is asked to show that it is there (RFC 4028), where it asks \
+                 for none itself; 0: it is not asked.",
+            ),
+            number(
+                "session_timer_min",
+                limits::SESSION_TIMER_MIN.as_secs(),
+                "seconds",
+                "The shortest such interval that a client may ask for, 90 at least; 422 below.",
+            ),
             later(text("exploder", r#""im-exploder""#, "User part of the address that takes a MESSAGE to a list.")),
             later(text("system", r#""im-system""#, "User part of the address that system messages come from.")),
         ],

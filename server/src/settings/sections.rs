@@ -191,6 +191,10 @@ pub struct Im {
     pub page_to_session: bool,
     /// A session in which nothing is said ends after this; zero: never.
     pub session_idle: Duration,
+    /// The session interval that we ask for; zero: none.
+    pub session_timer: Duration,
+    /// The shortest that we take.
+    pub session_timer_min: Duration,
     /// User part of the exploder's address.
     pub exploder: String,
     /// User part of the address of system messages.
@@ -324,6 +328,8 @@ impl Settings {
                 polite_block: reader.get("im.polite_block", kinds::truth),
                 page_to_session: reader.get("im.page_to_session", kinds::truth),
                 session_idle: reader.get("im.session_idle", kinds::seconds(0..=86_400 * 365)),
+                session_timer: reader.get("im.session_timer", kinds::seconds(0..=86_400 * 365)),
+                session_timer_min: reader.get("im.session_timer_min", kinds::seconds(90..=86_400)),
                 exploder: reader.get("im.exploder", kinds::user_part),
                 system: reader.get("im.system", kinds::user_part),
             },

@@ -671,9 +671,9 @@ impl Session {
 }
 
 /// RFC 3261 §16.7 step 6, among those that tell the caller something: absence of all is 480, and so is what was meant for
-/// us and not for the caller (a challenge, a 487 that nobody asked for).
+/// us and not for the caller (a challenge, a 422, a 487 that nobody asked for).
 fn best(branches: &[Branch]) -> Refusal {
-    let useful = |status: u16| !is_away(status) && !matches!(status, 401 | 407 | 487);
+    let useful = |status: u16| !is_away(status) && !matches!(status, 401 | 407 | 422 | 487);
     let refusals = branches.iter().filter_map(|branch| match branch.state {
         State::Refused(status) if useful(status) => Some((rank(status), branch.target.id)),
         _ => None,
