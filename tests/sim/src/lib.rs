@@ -8,9 +8,9 @@
 //!  reference: what was sent, what was answered, what arrived  ──────────────────────────────>  judged at the end
 //! ```
 //!
-//! One file a promise: [`no_loss`], [`order`], [`races`], [`kills`], [`panics`], [`disk_full`], [`garbage`], [`forks`],
-//! [`sessions`]. A failure prints the seed; `PARLOUR_SIM_SEED=N` (or `cargo xtask sim --seed N`) plays that world again,
-//! `PARLOUR_SIM_WORLDS=N` plays more of them. No socket, no file and no real clock is touched.
+//! One file a promise: [`no_loss`], [`order`], [`races`], [`kills`], [`panics`], [`disk_full`], [`garbage`], [`forks`]. A failure
+//! prints the seed; `PARLOUR_SIM_SEED=N` (or `cargo xtask sim --seed N`) plays that world again, `PARLOUR_SIM_WORLDS=N`
+//! plays more of them. No socket, no file and no real clock is touched.
 
 #![cfg(test)]
 
@@ -37,4 +37,3 @@ mod order;
 mod panics;
 mod races;
 mod replay;
-mod sessions;

@@ -1,5 +1,5 @@
 //! Session timers, UPDATE and reliable provisional responses in whole calls (RFC 4028, RFC 3311, RFC 3262). What only time
-//! shows is proven by their machines and in the simulated world.
+//! shows is proven by their machines.
 
 use super::*;
 
