@@ -7,7 +7,7 @@ use sip::Name;
 use crate::config::{Config, Network};
 use crate::message::Offer;
 use crate::metrics::Count;
-use crate::testing::{Ask, Living, account, aor, header, response_to, status};
+use crate::testing::{Ask, Living, account, aor, header, status};
 
 const ALICE: u16 = 5081;
 const BOB: u16 = 5082;

@@ -18,7 +18,7 @@ const COPY_BELOW: usize = 1_024;
 /// Slices that one system call takes.
 const SLICES: usize = 256;
 /// Buffers of which somebody has a share that are kept for when he has it no more: a new one would have to be zeroed.
-const LENT_MAX: usize = 16;
+const LENT: usize = 16;
 
 /// The octets of one read: borrowed while they are cut, shared when a socket does not take them.
 pub struct Read {
@@ -42,7 +42,7 @@ impl Read {
             self.lent.push(shared);
             let back = self.lent.iter().rposition(Bytes::is_unique).map(|at| self.lent.swap_remove(at));
             self.buffer = back.and_then(|back| back.try_into_mut().ok()).map_or_else(|| vec![0; bytes], Vec::from);
-            if self.lent.len() > LENT_MAX {
+            if self.lent.len() > LENT {
                 self.lent.swap_remove(0);
             }
         }
