@@ -58,7 +58,7 @@ async fn each_device_is_given_uris_of_its_own_that_lead_to_it_alone() {
     );
     for (port, uris) in &given {
         for uri in uris {
-            let ask = Ask { uri: uri.clone(), call_id: format!("g{}", uri.len()), ..message("to one") };
+            let ask = Ask { uri: uri.clone(), call_id: format!("g{}", uri.len()), ..message("to-one") };
             living.send(ALICE, &ask, "alice").await;
             let heard = living.take(*port, 200).await;
             assert!(heard.starts_with(&format!("MESSAGE sip:bob@127.0.0.1:{port} ")), "{heard}");
@@ -73,7 +73,7 @@ async fn each_device_is_given_uris_of_its_own_that_lead_to_it_alone() {
     for (uri, expected) in
         [(public.clone(), 480), (temporary.clone(), 404), ("sip:tgruu.forged@example.com;gr".into(), 404)]
     {
-        let ask = Ask { call_id: format!("late{expected}{}", uri.len()), uri, ..message("too late") };
+        let ask = Ask { call_id: format!("late{expected}{}", uri.len()), uri, ..message("too-late") };
         living.hear(ALICE, &ask.text(&living.branch()));
         let mut answer = living.wire.next(ALICE).await;
         if status(&answer) == 407 {
@@ -119,17 +119,17 @@ async fn a_callers_preferences_choose_among_devices_and_one_that_is_excluded_is_
     // RFC 3841
     let living = Living::with(&["alice", "bob"], |_| {}).await;
     register(&living, BOB, ";+g.oma.sip-im;audio", &[]).await;
-    let rejecting = message("no audio").line("Reject-Contact: *;audio");
+    let rejecting = message("no-audio").line("Reject-Contact: *;audio");
     assert_eq!(status(&living.ask(ALICE, &rejecting, "alice").await), 480, "the only one is excluded");
     register(&living, SECOND, ";+g.oma.sip-im;video", &[]).await;
     living.send(ALICE, &rejecting, "alice").await;
-    assert_eq!(body(&living.take(SECOND, 200).await), "no audio");
+    assert_eq!(body(&living.take(SECOND, 200).await), "no-audio");
     assert_eq!(status(&living.wire.next(ALICE).await), 200);
     living.send(ALICE, &message("audio").line("Accept-Contact: *;audio;require;explicit"), "alice").await;
     assert_eq!(body(&living.take(BOB, 200).await), "audio");
     assert_eq!(status(&living.wire.next(ALICE).await), 200);
     assert!(living.wire.take(SECOND).is_empty());
-    living.send(ALICE, &message("one after the other").line("Request-Disposition: sequential"), "alice").await;
+    living.send(ALICE, &message("one-after-the-other").line("Request-Disposition: sequential"), "alice").await;
     living.take(BOB, 480).await;
     living.take(SECOND, 200).await;
     assert_eq!(status(&living.wire.next(ALICE).await), 200);
