@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 
 /// RFC 5389 §6.
 const MAGIC: [u8; 4] = 0x2112_A442u32.to_be_bytes();
-const HEAD_BYTES: usize = 20;
+const HEAD: usize = 20;
 const BINDING_REQUEST: u16 = 0x0001;
 const BINDING_SUCCESS: u16 = 0x0101;
 const BINDING_ERROR: u16 = 0x0111;
@@ -55,7 +55,7 @@ pub struct Request<'a> {
 pub fn read(datagram: &[u8]) -> Option<Stun<'_>> {
     let number = |at: usize| Some(u16::from_be_bytes(*datagram.get(at..at + 2)?.first_chunk()?));
     let (kind, length) = (number(0)?, usize::from(number(2)?));
-    if length % 4 != 0 || datagram.len() != HEAD_BYTES + length {
+    if length % 4 != 0 || datagram.len() != HEAD + length {
         return None;
     }
     // RFC 5389 §6: the class stands in bits 4 and 8, the method in the others.
@@ -63,8 +63,8 @@ pub fn read(datagram: &[u8]) -> Option<Stun<'_>> {
         return None;
     }
     let mut request =
-        Request { id: &datagram[8..HEAD_BYTES], has_fingerprint: false, unknown: [0; NAMED], unknown_count: 0 };
-    let mut at = HEAD_BYTES;
+        Request { id: &datagram[8..HEAD], has_fingerprint: false, unknown: [0; NAMED], unknown_count: 0 };
+    let mut at = HEAD;
     while at < datagram.len() {
         let (attribute, size) = (number(at)?, usize::from(number(at + 2)?));
         let value = datagram.get(at + 4..at + 4 + size)?;
@@ -106,7 +106,7 @@ pub fn answer(out: &mut Vec<u8>, request: &Request<'_>, source: SocketAddr) {
         write_unknown(out, &request.unknown[..request.unknown_count]);
     }
     // The length counts the fingerprint before it is reckoned (§15.5).
-    let length = out.len() - start - HEAD_BYTES + if request.has_fingerprint { 8 } else { 0 };
+    let length = out.len() - start - HEAD + if request.has_fingerprint { 8 } else { 0 };
     out[start + 2..start + 4].copy_from_slice(&(length as u16).to_be_bytes());
     if request.has_fingerprint {
         let sum = fingerprint(&out[start..]);
@@ -231,7 +231,7 @@ mod tests {
         assert_eq!(pong[48..56], octets("000a000200240000"));
         let (before, last) = pong.split_at(pong.len() - 8);
         assert_eq!(last, [&octets("80280004")[..], &fingerprint(before).to_be_bytes()].concat());
-        assert_eq!(usize::from(pong[3]), pong.len() - HEAD_BYTES);
+        assert_eq!(usize::from(pong[3]), pong.len() - HEAD);
 
         let mut forged = octets(SAMPLE);
         *forged.last_mut().unwrap() ^= 1;

@@ -20,13 +20,13 @@ use crate::registrar::Binding;
 
 /// What the user part of a temporary one begins with (RFC 5627 Appendix A.2).
 const PREFIX: &[u8] = b"tgruu.";
-const SEAL_BYTES: usize = 16;
-const MARK_BYTES: usize = 8;
+const SEAL: usize = 16;
+const MARK: usize = 8;
 /// Addresses are padded to a multiple of this, so that their length tells little.
-const PAD_BYTES: usize = 32;
+const PAD: usize = 32;
 const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
-type Mark = [u8; MARK_BYTES];
+type Mark = [u8; MARK];
 
 /// One device of a user, as a GRUU names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,12 +93,12 @@ impl Gruus {
         if aor.is_tel() {
             return None;
         }
-        let mut plain = Vec::with_capacity(3 * MARK_BYTES + aor.as_str().len() + PAD_BYTES);
+        let mut plain = Vec::with_capacity(3 * MARK + aor.as_str().len() + PAD);
         for piece in [&salt.to_be_bytes()[..], &mark(instance), &mark(&binding.call_id), aor.as_str().as_bytes()] {
             plain.extend_from_slice(piece);
         }
         // An address holds no NUL.
-        plain.resize(plain.len().next_multiple_of(PAD_BYTES), 0);
+        plain.resize(plain.len().next_multiple_of(PAD), 0);
         let seal = self.seal_of(&plain);
         self.encipher(&seal, &mut plain);
         let token = base64(&[&seal[..], &plain].concat());
@@ -123,8 +123,8 @@ impl Gruus {
 
     fn open(&self, token: &[u8]) -> Option<(Aor, Device)> {
         let mut whole = from_base64(token)?;
-        let mut plain = whole.split_off(SEAL_BYTES.min(whole.len()));
-        let seal: [u8; SEAL_BYTES] = whole.try_into().ok()?;
+        let mut plain = whole.split_off(SEAL.min(whole.len()));
+        let seal: [u8; SEAL] = whole.try_into().ok()?;
         self.encipher(&seal, &mut plain);
         // A stranger learns nothing by how long it takes to compare with a hash that it cannot compute.
         let own = self.seal_of(&plain);
@@ -132,25 +132,25 @@ impl Gruus {
         if differs != 0 {
             return None;
         }
-        let (_salt, rest) = plain.split_first_chunk::<MARK_BYTES>()?;
-        let (instance, rest) = rest.split_first_chunk::<MARK_BYTES>()?;
-        let (call, address) = rest.split_first_chunk::<MARK_BYTES>()?;
+        let (_salt, rest) = plain.split_first_chunk::<MARK>()?;
+        let (instance, rest) = rest.split_first_chunk::<MARK>()?;
+        let (call, address) = rest.split_first_chunk::<MARK>()?;
         let end = address.iter().position(|octet| *octet == 0).unwrap_or(address.len());
         let aor = Aor::parse(std::str::from_utf8(&address[..end]).ok()?).ok()?;
         Some((aor, Device { instance: *instance, call: Some(*call) }))
     }
 
     /// A nested hash under the key: only who has it can make one that fits.
-    fn seal_of(&self, plain: &[u8]) -> [u8; SEAL_BYTES] {
+    fn seal_of(&self, plain: &[u8]) -> [u8; SEAL] {
         let inner = Sha256::new().chain_update(self.seal).chain_update(plain).finalize();
         let outer = Sha256::new().chain_update(self.seal).chain_update([1]).chain_update(inner).finalize();
-        let mut seal = [0; SEAL_BYTES];
-        seal.copy_from_slice(&outer[..SEAL_BYTES]);
+        let mut seal = [0; SEAL];
+        seal.copy_from_slice(&outer[..SEAL]);
         seal
     }
 
     /// To and fro. The seal is the nonce: what differs in anything is enciphered by another stream (as in RFC 5297).
-    fn encipher(&self, seal: &[u8; SEAL_BYTES], octets: &mut [u8]) {
+    fn encipher(&self, seal: &[u8; SEAL], octets: &mut [u8]) {
         for (number, block) in octets.chunks_mut(32).enumerate() {
             let count = (number as u32).to_be_bytes();
             let stream = Sha256::new().chain_update(self.cipher).chain_update(seal).chain_update(count).finalize();
@@ -168,8 +168,8 @@ impl std::fmt::Debug for Gruus {
 /// What stands for a long text inside a GRUU. URNs are compared without case where it matters here (RFC 4122 §3).
 fn mark(text: &str) -> Mark {
     let digest = Sha256::digest(text.to_ascii_lowercase().as_bytes());
-    let mut mark = [0; MARK_BYTES];
-    mark.copy_from_slice(&digest[..MARK_BYTES]);
+    let mut mark = [0; MARK];
+    mark.copy_from_slice(&digest[..MARK]);
     mark
 }
 
