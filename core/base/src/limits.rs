@@ -81,6 +81,10 @@ pub const MSRP_RANGES_MAX: usize = 1_024;
 pub const MSRP_PARTIALS_MAX: usize = 64;
 /// Default of what an endpoint keeps in memory of one message, and of all unfinished ones together.
 pub const MSRP_MESSAGE_BYTES_MAX: u64 = 64 << 20;
+/// A message that an endpoint writes into a file as it comes: a film of an hour. Whoever is sent more answers 413.
+pub const MSRP_FILE_BYTES_MAX: u64 = 1 << 30;
+/// A message that an endpoint with files holds in memory all the same, since it is to be shown or acted on: a long text.
+pub const MSRP_SHOWN_BYTES_MAX: u64 = 1 << 20;
 /// An unfinished message of which no piece has come for so long is given up; RFC 4975 names no time.
 pub const MSRP_MESSAGE_TIME_MAX: Duration = Duration::from_secs(120);
 /// A chunk that has begun and does not go on holds its connection this long at most.

@@ -6,11 +6,14 @@
 //!
 //! The switch does not come here: it passes chunks on. Bounds: octets of one message, octets of all unfinished ones
 //! together, messages at once; who exceeds them hears 413, and the message is dropped.
+//!
+//! A file need not be held here: whoever begins its message with [`Reassembly::head_elsewhere`] puts each piece where
+//! [`Reassembly::elsewhere`] says, and hears from [`Reassembly::end`] when nothing is missing.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use base::limits::{MSRP_MESSAGE_BYTES_MAX, MSRP_MESSAGE_TIME_MAX, MSRP_PARTIALS_MAX};
+use base::limits::{MSRP_FILE_BYTES_MAX, MSRP_MESSAGE_BYTES_MAX, MSRP_MESSAGE_TIME_MAX, MSRP_PARTIALS_MAX};
 
 use crate::head::{FailureReport, Flag, Head};
 use crate::range::ByteRange;
@@ -56,6 +59,8 @@ pub struct Limits {
     pub message_bytes: u64,
     /// Octets of all unfinished messages together.
     pub bytes: u64,
+    /// Octets of one message that is kept elsewhere, and of all such unfinished ones together.
+    pub elsewhere_bytes: u64,
     /// Unfinished messages at once.
     pub messages: usize,
     /// How long an unfinished message waits for its next piece.
@@ -67,6 +72,7 @@ impl Default for Limits {
         Self {
             message_bytes: MSRP_MESSAGE_BYTES_MAX,
             bytes: MSRP_MESSAGE_BYTES_MAX,
+            elsewhere_bytes: MSRP_FILE_BYTES_MAX,
             messages: MSRP_PARTIALS_MAX,
             idle: MSRP_MESSAGE_TIME_MAX,
         }
@@ -82,8 +88,10 @@ pub struct Whole {
     pub content_type: Vec<u8>,
     /// From-Path of that chunk: where reports go.
     pub from_path: Vec<u8>,
-    /// The content.
+    /// The content; empty where it is kept elsewhere.
     pub body: Vec<u8>,
+    /// Octets of the content, wherever it is.
+    pub octets: u64,
     /// Whether the sender wants to hear of success.
     pub success_report: bool,
     /// What the sender wants to hear of failure.
@@ -95,6 +103,7 @@ pub struct Whole {
 #[derive(Debug)]
 struct Partial {
     whole: Whole,
+    is_elsewhere: bool,
     have: Coverage,
     /// Known once a chunk has ended with `$`: it defines the length (RFC 4975 §7.3.1).
     total: Option<u64>,
@@ -116,8 +125,10 @@ struct Open {
 pub struct Reassembly {
     limits: Limits,
     partials: HashMap<Vec<u8>, Partial>,
-    /// Octets that they hold.
+    /// Octets that they hold here.
     bytes: u64,
+    /// Octets that they hold elsewhere.
+    elsewhere_bytes: u64,
     open: Option<Open>,
 }
 
@@ -129,10 +140,20 @@ impl Reassembly {
 
     /// A chunk begins: a SEND with a Message-ID and a body; of others nothing is kept.
     pub fn head(&mut self, head: Head<'_>, now: Instant) -> Result<(), ReassemblyError> {
+        self.begin(head, false, now)
+    }
+
+    /// As [`Reassembly::head`]; if it is the first of its message, the content is kept elsewhere.
+    pub fn head_elsewhere(&mut self, head: Head<'_>, now: Instant) -> Result<(), ReassemblyError> {
+        self.begin(head, true, now)
+    }
+
+    fn begin(&mut self, head: Head<'_>, is_elsewhere: bool, now: Instant) -> Result<(), ReassemblyError> {
         self.open = None;
         let Some(message_id) = head.message_id().filter(|_| head.has_body()) else { return Ok(()) };
         let ByteRange { start, total, .. } = head.range();
-        let max = self.limits.message_bytes;
+        let is_elsewhere = self.partials.get(message_id).map_or(is_elsewhere, |partial| partial.is_elsewhere);
+        let max = if is_elsewhere { self.limits.elsewhere_bytes } else { self.limits.message_bytes };
         if start.saturating_sub(1) > max || total.is_some_and(|total| total > max) {
             return Err(self.give_up(message_id, ReassemblyError::TooLong { max }));
         }
@@ -152,16 +173,24 @@ impl Reassembly {
                     content_type: head.content_type().unwrap_or_default().to_vec(),
                     from_path: head.from_path().to_vec(),
                     body: Vec::new(),
+                    octets: 0,
                     success_report: head.success_report(),
                     failure_report: head.failure_report(),
                     chunks: 1,
                 };
-                let partial = Partial { whole, have: Coverage::default(), total: None, until };
+                let partial = Partial { whole, is_elsewhere, have: Coverage::default(), total: None, until };
                 self.partials.insert(message_id.to_vec(), partial);
             }
         }
         self.open = Some(Open { message_id: message_id.to_vec(), start, next: start });
         Ok(())
+    }
+
+    /// How many octets of its message stand before the next one of the chunk under way, where that message is kept
+    /// elsewhere: what [`Reassembly::body`] takes next belongs there.
+    pub fn elsewhere(&self) -> Option<u64> {
+        let open = self.open.as_ref()?;
+        self.partials.get(&open.message_id).filter(|partial| partial.is_elsewhere).map(|_| open.next - 1)
     }
 
     /// The next octets of the chunk. What came last takes precedence over what was there (RFC 4975 §7.3.1).
@@ -170,12 +199,17 @@ impl Reassembly {
         let Some(partial) = self.partials.get_mut(&open.message_id) else { return Ok(()) };
         let from = open.next - 1;
         let behind = from.saturating_add(piece.len() as u64);
-        let have = partial.whole.body.len() as u64;
-        let grown = behind.saturating_sub(have);
-        let fault = if behind > self.limits.message_bytes {
-            Some(ReassemblyError::TooLong { max: self.limits.message_bytes })
-        } else if self.bytes + grown > self.limits.bytes {
-            Some(ReassemblyError::TooMuch { max: self.limits.bytes })
+        let grown = behind.saturating_sub(partial.whole.octets);
+        let (limits, is_elsewhere) = (self.limits, partial.is_elsewhere);
+        let (held, max, max_together) = if is_elsewhere {
+            (&mut self.elsewhere_bytes, limits.elsewhere_bytes, limits.elsewhere_bytes)
+        } else {
+            (&mut self.bytes, limits.message_bytes, limits.bytes)
+        };
+        let fault = if behind > max {
+            Some(ReassemblyError::TooLong { max })
+        } else if *held + grown > max_together {
+            Some(ReassemblyError::TooMuch { max: max_together })
         } else {
             None
         };
@@ -183,7 +217,12 @@ impl Reassembly {
             let message_id = std::mem::take(&mut open.message_id);
             return Err(self.give_up(&message_id, fault));
         }
-        self.bytes += grown;
+        *held += grown;
+        partial.whole.octets += grown;
+        open.next += piece.len() as u64;
+        if is_elsewhere {
+            return Ok(());
+        }
         let body = &mut partial.whole.body;
         // Both fit in memory, for they are below the limits.
         let (from, behind) = (from as usize, behind as usize);
@@ -193,7 +232,6 @@ impl Reassembly {
             body.resize(body.len().max(behind), 0);
             body[from..behind].copy_from_slice(piece);
         }
-        open.next += piece.len() as u64;
         Ok(())
     }
 
@@ -217,6 +255,7 @@ impl Reassembly {
         let mut whole = self.forget(&open.message_id);
         if let Some(whole) = &mut whole {
             whole.body.truncate(total as usize);
+            whole.octets = total;
         }
         Ok(whole)
     }
@@ -225,7 +264,7 @@ impl Reassembly {
     pub fn reset(&mut self) {
         self.open = None;
         self.partials.clear();
-        self.bytes = 0;
+        (self.bytes, self.elsewhere_bytes) = (0, 0);
     }
 
     /// When the next unfinished message has waited long enough.
@@ -244,7 +283,7 @@ impl Reassembly {
         ids
     }
 
-    /// Octets that unfinished messages hold.
+    /// Octets that unfinished messages hold here.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -257,7 +296,8 @@ impl Reassembly {
 
     fn forget(&mut self, message_id: &[u8]) -> Option<Whole> {
         let partial = self.partials.remove(message_id)?;
-        self.bytes -= partial.whole.body.len() as u64;
+        let held = if partial.is_elsewhere { &mut self.elsewhere_bytes } else { &mut self.bytes };
+        *held -= partial.whole.octets;
         Some(partial.whole)
     }
 }

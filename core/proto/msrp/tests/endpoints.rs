@@ -128,6 +128,35 @@ fn unfinished_messages_are_bounded_in_number_and_together() {
 }
 
 #[test]
+fn a_message_that_is_kept_elsewhere_holds_nothing_here_and_is_whole_when_nothing_is_missing() {
+    // RFC 4975 §7.3.1: in any order, and overlapping.
+    let limits = Limits { message_bytes: 4, bytes: 4, elsewhere_bytes: 12, ..Limits::default() };
+    let (mut reassembly, now, mut file) = (Reassembly::new(limits), Instant::now(), vec![b'.'; 12]);
+    let mut put = |start: u64, body: &str, flag: Flag| {
+        let wire = chunk(start, "*", body, flag);
+        elsewhere(&mut reassembly, &wire, now, |at, piece| {
+            file[at as usize..at as usize + piece.len()].copy_from_slice(piece);
+        })
+    };
+    assert_eq!(put(7, "ghij", Flag::Complete), Ok(None));
+    assert_eq!(put(1, "abcd", Flag::More), Ok(None));
+    let whole = put(4, "def", Flag::More).unwrap().unwrap();
+    assert_eq!((whole.octets, whole.body.len(), whole.chunks), (10, 0, 3));
+    assert_eq!(put(9, "xxxxx", Flag::More), Err(ReassemblyError::TooLong { max: 12 }));
+    assert_eq!((file.as_slice(), reassembly.bytes()), (b"abcdefghij..".as_slice(), 0));
+    // What goes on with a message stays where that is kept.
+    elsewhere(&mut reassembly, &chunk(1, "*", "12345678", Flag::More), now, |_, _| {}).unwrap();
+    let heard = feed(&mut reassembly, &chunk(9, "*", "9", Flag::Complete), now).unwrap();
+    assert_eq!(heard[0].octets, 9);
+    elsewhere(&mut reassembly, &chunk(1, "*", "12345678", Flag::More), now, |_, _| {}).unwrap();
+    let other = String::from_utf8(chunk(1, "*", "12345", Flag::More)).unwrap().replace("4564dpWd", "another1");
+    let over = elsewhere(&mut reassembly, other.as_bytes(), now, |_, _| {});
+    assert_eq!(over, Err(ReassemblyError::TooMuch { max: 12 }));
+    reassembly.reset();
+    assert_eq!(reassembly.elsewhere(), None);
+}
+
+#[test]
 fn an_unfinished_message_is_given_up_in_time() {
     let start = Instant::now();
     let mut reassembly = Reassembly::new(Limits { idle: Duration::from_secs(9), ..Limits::default() });
@@ -229,6 +258,33 @@ fn assembled(pieces: &[(u64, &str, Flag)]) -> Vec<Option<String>> {
         whole.into_iter().next().map(|whole| String::from_utf8(whole.body).unwrap())
     };
     pieces.iter().map(&mut got).collect()
+}
+
+/// One chunk of a message that is kept elsewhere, its pieces given to `put`.
+fn elsewhere(
+    reassembly: &mut Reassembly,
+    wire: &[u8],
+    now: Instant,
+    mut put: impl FnMut(u64, &[u8]),
+) -> Result<Option<Whole>, ReassemblyError> {
+    let (mut scanner, mut at) = (Scanner::default(), 0);
+    loop {
+        let rest = &wire[at..];
+        match scanner.scan(rest).unwrap() {
+            Step::Head(spans) => {
+                reassembly.head_elsewhere(spans.view(rest), now)?;
+                at += spans.used();
+            }
+            Step::Body { used } => {
+                let place = reassembly.elsewhere().unwrap();
+                reassembly.body(&rest[..used])?;
+                put(place, &rest[..used]);
+                at += used;
+            }
+            Step::End { flag, .. } => return reassembly.end(flag, now),
+            step @ (Step::More | Step::Clash) => panic!("{step:?}"),
+        }
+    }
 }
 
 fn received(wire: &[u8], limits: Limits) -> Result<Vec<Whole>, ReassemblyError> {
