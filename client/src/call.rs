@@ -4,15 +4,17 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use sdp::{Offer, Setup, role_to_answer};
+use sdp::{Offer, Role, Setup, role_to_answer};
 use sip::{Dialog, Message, Name, Reply};
+use tokio::sync::mpsc;
 
 use crate::calls::{ALLOW, Calls, Standing};
 use crate::error::ClientError;
+use crate::held::{Call, establish, read_answer};
 use crate::link::{Invitation, Link};
 use crate::media::Side;
 use crate::pager::lossy;
-use crate::session::{Call, Session, SessionOptions, establish};
+use crate::session::{Session, SessionOptions, Theirs};
 use crate::word::{Teller, Word};
 
 /// Somebody wants to talk. Who drops it refuses it with 480.
@@ -20,13 +22,14 @@ pub struct IncomingCall {
     from: String,
     display: Option<String>,
     subject: Option<String>,
-    offer: Offer,
+    /// Nothing where the caller leaves the offer to us.
+    offer: Option<Offer>,
     request: Message,
     tag: String,
     link: Link,
     key: u64,
     tell: Teller,
-    told: Option<tokio::sync::mpsc::UnboundedReceiver<Word>>,
+    told: Option<mpsc::UnboundedReceiver<Word>>,
     calls: Arc<Calls>,
     is_answered: bool,
 }
@@ -35,7 +38,7 @@ impl IncomingCall {
     /// Nothing where the link ends just now, or the caller has no address.
     pub(crate) fn new(
         request: Message,
-        offer: Offer,
+        offer: Option<Offer>,
         tag: String,
         invitation: Invitation,
         calls: Arc<Calls>,
@@ -75,9 +78,9 @@ impl IncomingCall {
         self.subject.as_deref()
     }
 
-    /// The media types that the caller takes.
+    /// The media types that the caller takes, as far as it has said.
     pub fn accept_types(&self) -> impl Iterator<Item = &str> {
-        self.offer.message().accept_types().iter()
+        self.offer.iter().flat_map(|offer| offer.message().accept_types().iter())
     }
 
     /// Tells the caller that somebody is being asked (180).
@@ -105,7 +108,14 @@ impl IncomingCall {
     /// # Errors
     /// The caller has gone, or no connection comes about.
     pub async fn accept(self) -> Result<Session, ClientError> {
-        self.accept_with(SessionOptions { setup: Setup::Active, ..SessionOptions::default() }).await
+        let options = SessionOptions { setup: self.setup(), ..SessionOptions::default() };
+        self.accept_with(options).await
+    }
+
+    /// Who opens the connection, as [`IncomingCall::accept`] has it.
+    pub fn setup(&self) -> Setup {
+        // RFC 6135 §4.2.2: who can be reached offers both.
+        if self.offer.is_some() { Setup::Active } else { Setup::ActPass }
     }
 
     /// Takes it with options of one's own.
@@ -115,31 +125,49 @@ impl IncomingCall {
     pub async fn accept_with(mut self, options: SessionOptions) -> Result<Session, ClientError> {
         let local = self.link.up().await?;
         // Who says Active cannot be connected to, and is not: RFC 6135 §4.2.2.
-        let role = role_to_answer(self.offer.setup(), options.setup != Setup::Active);
-        let setup = if role == sdp::Role::Active { Setup::Active } else { Setup::Passive };
-        let side = Side::new(local.ip(), self.calls.account.local, setup, &self.calls.ids).await?;
-        let sdp = side.answer(&self.offer, role, &options);
+        let role = self.offer.as_ref().map(|offer| role_to_answer(offer.setup(), options.setup != Setup::Active));
+        let setup = match role {
+            Some(Role::Active) => Setup::Active,
+            Some(Role::Passive) => Setup::Passive,
+            None => options.setup,
+        };
+        let mut side = Side::new(local.ip(), self.calls.account.local, setup, &self.calls.ids).await?;
+        let agreed = self.offer.as_ref().zip(role).map(|(offer, role)| (Theirs::of(offer.message()), role));
+        let sdp = match (&self.offer, role) {
+            (Some(offer), Some(role)) => side.answer(offer, role, &options),
+            _ => side.offer(&options),
+        };
         let contact = self.calls.contact(&self.link, local);
         let no_dialog =
             |_| ClientError::Nonsense { server: self.calls.account.server, fault: "an INVITE without Contact" };
         let dialog = Dialog::of_request(self.request.view(), &self.tag).map_err(no_dialog)?;
         let (tell, tag) = (self.tell.clone(), self.tag.clone());
-        self.calls.stand(Standing { dialog, sdp: sdp.clone(), contact: contact.clone(), tell });
+        let (offers_in, offers) = mpsc::channel(1);
+        self.calls.stand(Standing { dialog, contact: contact.clone(), tell, offers: offers_in });
         self.is_answered = true;
         let lines = format!("{contact}{ALLOW}Content-Type: application/sdp\r\n");
         let bytes = self.reply(200, &lines, &sdp);
         self.link.answer(self.key, 200, bytes).await;
         let Some(told) = self.told.take() else { return Err(self.given_up()) };
-        let call = Call {
+        let mut call = Call {
             calls: self.calls.clone(),
             link: self.link.clone(),
             tag,
             told,
+            offers,
             number: None,
             peer: self.from.clone(),
             is_acknowledged: false,
         };
-        establish(call, side, role, self.offer.message(), &options).await
+        let agreed = match agreed {
+            Some(agreed) => Ok(agreed),
+            // RFC 3261 §13.2.1: the offer is in our 2xx, and the answer in its ACK.
+            None => call.wait_for_answer().await.and_then(|answer| read_answer(&answer)),
+        };
+        match agreed {
+            Ok((theirs, role)) => establish(call, side, role, theirs, options).await,
+            Err(reason) => Err(call.give_up(reason).await),
+        }
     }
 
     fn given_up(&self) -> ClientError {

@@ -7,16 +7,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use base::IdMaker;
 use base::limits::MAX_FORWARDS;
-use bytes::Bytes;
+use sdp::Offer;
 use sip::dialog::Within;
-use sip::{Dialog, Method, Name, View};
+use sip::{Dialog, Message, Method, Name, View};
+use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::sync::watch;
 
 use crate::account::{Account, Tap, Transport};
 use crate::error::ClientError;
-use crate::link::Link;
+use crate::link::{Invitation, Link};
 use crate::login::{Login, Verdict};
 use crate::pager::lossy;
+use crate::reoffer::Reoffer;
 use crate::word::{Teller, Word};
 
 /// What we can do (RFC 3261 §11.2).
@@ -37,11 +39,11 @@ pub(crate) struct Calls {
 /// One dialog.
 pub(crate) struct Standing {
     pub dialog: Dialog,
-    /// Our description: said again to every new offer.
-    pub sdp: Bytes,
     /// Our Contact line.
     pub contact: String,
     pub tell: Teller,
+    /// Where new offers go; one at a time.
+    pub offers: mpsc::Sender<Reoffer>,
 }
 
 impl Calls {
@@ -80,16 +82,43 @@ impl Calls {
         (200, "")
     }
 
-    /// A new offer of the peer's within a dialog: the header lines and the body of our 200, which says what was said
-    /// before (RFC 3264 §8: nothing has changed on our side).
-    pub(crate) fn offered(&self, request: View<'_>) -> Result<(String, Bytes), (u16, &'static str)> {
-        if !request.body().is_empty() && sdp::Offer::read(request.body()).is_err() {
-            return Err((488, ""));
+    /// A new offer of the peer's within a dialog goes to who holds that, and is answered there.
+    ///
+    /// # Errors
+    /// The status, reason phrase and header lines that it is answered instead.
+    pub(crate) fn offered(
+        &self,
+        request: View<'_>,
+        offer: Option<Offer>,
+        invitation: Invitation,
+    ) -> Result<(), (u16, &'static str, String)> {
+        let found = self.within(request, |one| (one.offers.clone(), one.dialog.local_tag().to_owned()));
+        let (offers, tag) = found.map_err(|(status, reason)| (status, reason, String::new()))?;
+        // RFC 3261 §14.2: the one before is not answered yet.
+        let place = offers.try_reserve().map_err(|fault| match fault {
+            TrySendError::Full(()) => (500, "One At A Time", self.retry_after()),
+            TrySendError::Closed(()) => (481, "", String::new()),
+        })?;
+        let copy = Message::copy_of(request);
+        match Reoffer::new(copy, offer, tag, self.account.server, invitation) {
+            Some(reoffer) => place.send(reoffer),
+            None => return Err((480, "", String::new())),
         }
-        self.within(request, |standing| {
-            standing.dialog.refresh(request);
-            (format!("{}{ALLOW}Content-Type: application/sdp\r\n", standing.contact), standing.sdp.clone())
-        })
+        Ok(())
+    }
+
+    /// RFC 3261 §14.2: somewhere between 0 and 10 seconds.
+    pub(crate) fn retry_after(&self) -> String {
+        format!("Retry-After: {}\r\n", self.ids.next_u64() % 11)
+    }
+
+    /// A re-INVITE is accepted: takes its Contact (RFC 3261 §12.2.2) and gives the header lines of our 200. Nothing where
+    /// the dialog is over.
+    pub(crate) fn accepts(&self, tag: &str, request: View<'_>) -> Option<String> {
+        let mut all = self.lock();
+        let standing = all.get_mut(tag)?;
+        standing.dialog.refresh(request);
+        Some(format!("{}{ALLOW}", standing.contact))
     }
 
     fn within<T>(&self, request: View<'_>, then: impl FnOnce(&mut Standing) -> T) -> Result<T, (u16, &'static str)> {

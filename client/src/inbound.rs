@@ -91,13 +91,9 @@ impl Responder {
     }
 
     fn write(&self, request: View<'_>, out: &mut Vec<u8>, status: u16, reason: &str, lines: &[u8]) {
-        self.write_with(request, out, status, reason, lines, b"");
-    }
-
-    fn write_with(&self, request: View<'_>, out: &mut Vec<u8>, status: u16, reason: &str, lines: &[u8], body: &[u8]) {
         // RFC 3261 §8.2.6.2: a 100 has no tag of ours.
         let to_tag = if status == 100 { String::new() } else { self.tag(request) };
-        reply(out, request, &Reply { status, reason, to_tag: &to_tag, source: Some(self.server), lines, body });
+        reply(out, request, &Reply { status, reason, to_tag: &to_tag, source: Some(self.server), lines, body: b"" });
     }
 
     fn allow(&self) -> &'static str {
@@ -138,23 +134,19 @@ impl Responder {
         false
     }
 
-    /// A new offer within a session: the same answer as before, over the same connection.
-    fn offered(&self, request: View<'_>, out: &mut Vec<u8>) {
-        match self.calls.offered(request) {
-            Ok((lines, sdp)) => self.write_with(request, out, 200, "", lines.as_bytes(), &sdp),
-            Err((status, reason)) => self.write(request, out, status, reason, b""),
-        }
-    }
-
-    fn offer_of(&self, request: View<'_>) -> Result<Offer, (u16, &'static str)> {
+    /// What an INVITE offers; nothing where it leaves the offer to us (RFC 3261 §13.2.1).
+    fn offer_of(&self, request: View<'_>) -> Result<Option<Offer>, (u16, &'static str, &'static str)> {
         let is_sdp = request.content_type().is_some_and(|kind| kind.is("application/sdp"));
         if request.body().is_empty() {
-            return Err((488, "Offer Wanted"));
+            return Ok(None);
         }
         if !is_sdp {
-            return Err((415, ""));
+            return Err((415, "", "Accept: application/sdp\r\n"));
         }
-        Offer::read(request.body()).map_err(|error| error.status())
+        Offer::read(request.body()).map(Some).map_err(|error| {
+            let (status, reason) = error.status();
+            (status, reason, "")
+        })
     }
 
     fn message(&self, request: View<'_>, now: Now, out: &mut Vec<u8>) {
@@ -267,14 +259,17 @@ impl Answerer for Responder {
         if !self.sessions {
             return self.write(request, out, 405, "", self.allow().as_bytes());
         }
-        if has_to_tag(request) {
-            return self.offered(request, out);
-        }
         let offer = match self.offer_of(request) {
             Ok(offer) => offer,
-            Err((415, reason)) => return self.write(request, out, 415, reason, b"Accept: application/sdp\r\n"),
-            Err((status, reason)) => return self.write(request, out, status, reason, b""),
+            Err((status, reason, lines)) => return self.write(request, out, status, reason, lines.as_bytes()),
         };
+        if has_to_tag(request) {
+            // RFC 3261 §14.2: who holds the session answers, or says why not.
+            if let Err((status, reason, lines)) = self.calls.offered(request, offer, invitation) {
+                self.write(request, out, status, reason, lines.as_bytes());
+            }
+            return;
+        }
         let (copy, tag) = (Message::copy_of(request), self.tag(request));
         let Some(call) = IncomingCall::new(copy, offer, tag, invitation, self.calls.clone()) else {
             return self.write(request, out, 480, "", b"");

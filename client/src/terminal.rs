@@ -10,5 +10,4 @@ pub mod run;
 pub mod screen;
 pub mod stdin;
 pub mod talk;
-pub mod visible;
 pub mod words;

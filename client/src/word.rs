@@ -1,5 +1,6 @@
 //! What a call hears, from its transactions and from its peer, in one line.
 
+use bytes::Bytes;
 use sip::Message;
 use tokio::sync::mpsc;
 
@@ -14,8 +15,8 @@ pub(crate) enum Word {
     Failed(ClientError),
     /// The peer does not want to be answered any more; it has been told 487.
     Cancelled,
-    /// Our 2xx has arrived.
-    Acknowledged,
+    /// Our 2xx has arrived; with what the ACK says, where that is a description.
+    Acknowledged(Bytes),
     /// Our 2xx was never acknowledged (RFC 3261 §13.3.1.4), or refused for want of a way.
     Unacknowledged,
     /// The peer has sent BYE, with this Reason.

@@ -204,7 +204,7 @@ fn what_turns_the_direction_of_writing_is_seen_by_a_person_and_passed_to_a_scrip
     let cpim = "From: \u{202e}Boss <sip:bob@example.com>\r\nTo: <sip:alice@example.com>\r\n\r\n\
         Content-Type: text/plain;charset=utf-8\r\n\r\npay \u{2067}now\u{2069}\n00:00:00 <sip:carol@example.com> yes";
     let message = support::request("MESSAGE", "1", "Content-Type: message/cpim\r\n", cpim);
-    let toy = Toy::start(&[message.clone()], false);
+    let toy = Toy::start(std::slice::from_ref(&message), false);
     let output = run(toy.addr, &["listen", "--count", "1", "--for", "15"], "");
     let shown = out(&output);
     assert!(shown.contains(r"pay \u{2067}now\u{2069}"), "{shown}");

@@ -92,7 +92,7 @@ async fn play(child: &mut Child) -> Result<(), Failure> {
     alice.register().await?;
     bob.register().await?;
     wire.forget();
-    session::play(&mut steps, &wire, &alice, &bob, &mut bob_hears).await?;
+    session::play(&mut steps, &wire, &alice, &bob, &mut bob_hears, child.dir().join("received")).await?;
     for phone in [alice, bob, carol] {
         // The server forgot the others' connections with its death: how they part is their own business.
         phone.leave().await;

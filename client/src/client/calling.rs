@@ -6,7 +6,6 @@ use std::time::Duration;
 use base::Aor;
 use base::limits::DATAGRAM_REQUEST_BYTES_MAX;
 use bytes::Bytes;
-use sdp::role_from_answer;
 use sip::{Dialog, Message, Method};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
@@ -15,11 +14,12 @@ use super::{ATTEMPTS, Draft, Shared, check_text};
 use crate::account::Transport;
 use crate::calls::{ALLOW, Standing};
 use crate::error::ClientError;
+use crate::held::{Call, establish, read_answer};
 use crate::link::Link;
 use crate::login::{Tried, Verdict};
 use crate::media::Side;
 use crate::pager::lossy;
-use crate::session::{Call, Session, SessionOptions, establish};
+use crate::session::{Session, SessionOptions};
 use crate::word::{Teller, Word};
 
 /// Who waits for the session.
@@ -47,7 +47,7 @@ impl Shared {
         check_text("the list of types", &options.accept_types)?;
         self.check_quiet()?;
         let local = self.link.up().await?;
-        let side = Side::new(local.ip(), self.account.local, options.setup, &self.ids).await?;
+        let mut side = Side::new(local.ip(), self.account.local, options.setup, &self.ids).await?;
         let sdp = side.offer(options);
         let (call_id, tag, mut cseq) = (self.ids.token(), self.ids.tag(), 0);
         let (tell, mut told) = mpsc::unbounded_channel();
@@ -90,17 +90,18 @@ impl Shared {
         let nonsense = |fault| ClientError::Nonsense { server: self.account.server, fault };
         let dialog = Dialog::of_response(asked.invite.view(), response.view())
             .map_err(|_| nonsense("a 2xx to INVITE that makes no dialog"))?;
-        self.calls.stand(Standing { dialog, sdp, contact: asked.contact, tell });
+        let (offers_in, offers) = mpsc::channel(1);
+        self.calls.stand(Standing { dialog, contact: asked.contact, tell, offers: offers_in });
         self.calls.acknowledge(&asked.link, &tag, cseq).await;
         let (calls, link, peer) = (self.calls.clone(), asked.link, to.to_string());
-        let mut call = Call { calls, link, tag, told, number: Some(cseq), peer, is_acknowledged: true };
+        let mut call = Call { calls, link, tag, told, offers, number: Some(cseq), peer, is_acknowledged: true };
         // It was taken while we took it back.
         if asker.is_closed() || Instant::now() >= deadline {
             return Err(call.give_up("it was answered too late".to_owned()).await);
         }
-        match sdp::Answer::read(response.view().body()) {
-            Ok(answer) => establish(call, side, role_from_answer(answer.setup()), answer.message(), options).await,
-            Err(error) => Err(call.give_up(format!("the answer to our offer: {error}")).await),
+        match read_answer(response.view().body()) {
+            Ok((theirs, role)) => establish(call, side, role, theirs, options.clone()).await,
+            Err(reason) => Err(call.give_up(reason).await),
         }
     }
 

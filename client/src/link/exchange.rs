@@ -229,7 +229,9 @@ impl Exchange {
         let key = match request.method() {
             Method::Invite => return self.receive_invite(request, now, answerer),
             Method::Ack => {
-                self.invites.acknowledged(self.key(request, b"INVITE"), self.dialog_of(request), now.at);
+                let is_sdp = request.content_type().is_some_and(|kind| kind.is("application/sdp"));
+                let answer = Bytes::copy_from_slice(if is_sdp { request.body() } else { b"" });
+                self.invites.acknowledged(self.key(request, b"INVITE"), self.dialog_of(request), answer, now.at);
                 return self.drain_invites(now.at);
             }
             _ => self.key(request, request.method_text()),

@@ -47,6 +47,8 @@ struct Theirs {
     tell: Teller,
     is_answered: bool,
     repeat: Option<Repeat>,
+    /// The description in the ACK, empty where there is none.
+    acknowledged: Bytes,
 }
 
 /// A 2xx that is not acknowledged yet.
@@ -105,7 +107,8 @@ impl Invites {
     /// A new INVITE has come.
     pub(super) fn take(&mut self, key: u64, dialog: u64, request: Message, tag: String, tell: Teller, now: Instant) {
         let machine = ServerInvite::new(self.timers, self.is_reliable, now);
-        self.theirs.insert(key, Theirs { machine, request, tag, dialog, tell, is_answered: false, repeat: None });
+        let (is_answered, repeat, acknowledged) = (false, None, Bytes::new());
+        self.theirs.insert(key, Theirs { machine, request, tag, dialog, tell, is_answered, repeat, acknowledged });
     }
 
     /// Answers one that has come. After its end, or after a CANCEL, there is nothing to answer.
@@ -122,8 +125,12 @@ impl Invites {
         self.feed_theirs(key, ServerInviteInput::Answer { status, bytes }, now);
     }
 
-    /// An ACK: `key` as that of the INVITE whose refusal it is for, `dialog` as that whose 2xx it is for.
-    pub(super) fn acknowledged(&mut self, key: Option<u64>, dialog: u64, now: Instant) {
+    /// An ACK: `key` as that of the INVITE whose refusal it is for, `dialog` as that whose 2xx it is for; and the
+    /// description in it.
+    pub(super) fn acknowledged(&mut self, key: Option<u64>, dialog: u64, answer: Bytes, now: Instant) {
+        if let Some(theirs) = key.and_then(|key| self.theirs.get_mut(&key)) {
+            theirs.acknowledged = answer.clone();
+        }
         if key.is_some_and(|key| self.feed_theirs(key, ServerInviteInput::Ack, now)) {
             return;
         }
@@ -131,7 +138,7 @@ impl Invites {
         if let Some((_, theirs)) = found {
             theirs.repeat = None;
             // A call that has ended meanwhile does not listen any more; so everywhere here.
-            let _ = theirs.tell.send(Word::Acknowledged);
+            let _ = theirs.tell.send(Word::Acknowledged(answer));
         }
     }
 
@@ -255,7 +262,7 @@ impl Invites {
                 // An ACK for a 2xx has the INVITE's branch only if its sender is mistaken.
                 ServerInviteOutput::Ack => {
                     if theirs.repeat.take().is_some() {
-                        let _ = theirs.tell.send(Word::Acknowledged);
+                        let _ = theirs.tell.send(Word::Acknowledged(theirs.acknowledged.clone()));
                     }
                 }
                 ServerInviteOutput::Failed | ServerInviteOutput::Ended(_) => {}

@@ -1,6 +1,7 @@
 //! What goes out: messages in chunks, taking turns, and what became of each (RFC 4975 §7.1.1, §7.3.2).
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Instant;
 
 use base::limits::{MSRP_RESPONSE_TIME_MAX, MSRP_UNCUT_BYTES_MAX};
@@ -18,6 +19,8 @@ use crate::session::Delivery;
 pub(crate) struct Parcel {
     pub content_type: String,
     pub body: Bytes,
+    /// Further header lines, each with its CRLF.
+    pub lines: String,
     pub outcome: oneshot::Sender<Delivery>,
 }
 
@@ -36,8 +39,8 @@ struct Sending {
 }
 
 /// All messages on their way.
-pub(super) struct Outbox<'a> {
-    terms: &'a Terms,
+pub(super) struct Outbox {
+    terms: Arc<Terms>,
     sending: BTreeMap<u64, Sending>,
     next: u64,
     /// Those that have something left to send, in turn.
@@ -47,8 +50,8 @@ pub(super) struct Outbox<'a> {
     is_gone: bool,
 }
 
-impl<'a> Outbox<'a> {
-    pub(super) fn new(terms: &'a Terms) -> Self {
+impl Outbox {
+    pub(super) fn new(terms: Arc<Terms>) -> Self {
         Self {
             terms,
             sending: BTreeMap::new(),
@@ -57,6 +60,18 @@ impl<'a> Outbox<'a> {
             awaited: Awaited::default(),
             is_bound: false,
             is_gone: false,
+        }
+    }
+
+    /// The session goes on over another connection: what was not answered for is sent there from its beginning.
+    pub(super) fn moved(&mut self, terms: Arc<Terms>) {
+        (self.terms, self.awaited) = (terms, Awaited::default());
+        (self.is_bound, self.is_gone) = (false, false);
+        self.turns.clear();
+        // Of those that wait for nothing but a report, the next hop has everything.
+        for (number, sending) in self.sending.iter_mut().filter(|(_, sending)| sending.until.is_none()) {
+            (sending.sent, sending.open, sending.is_all_sent) = (0, 0, false);
+            self.turns.push_back(*number);
         }
     }
 
@@ -121,7 +136,7 @@ impl<'a> Outbox<'a> {
             from_path: &self.terms.ours,
             message_id: sending.id.as_bytes(),
             content_type: sending.parcel.content_type.as_bytes(),
-            lines: b"",
+            lines: sending.parcel.lines.as_bytes(),
             success_report: self.terms.reports,
             failure_report: FailureReport::Yes,
         };

@@ -25,6 +25,11 @@ pub struct Arguments {
     /// One JSON object a line on standard output for every event; commands may be JSON lines too.
     #[arg(long, global = true)]
     pub json: bool,
+    /// Put files that come in over sessions into this directory; it is made when the first one comes.
+    ///
+    /// Without it: parlour-client/received in $XDG_DATA_HOME, else in ~/.local/share.
+    #[arg(long, alias = "save", value_name = "DIR", global = true)]
+    pub download_dir: Option<PathBuf>,
     /// Ask for delivery and display notifications with every message (IMDN, RFC 5438).
     #[arg(long, global = true)]
     pub receipts: bool,
@@ -102,9 +107,6 @@ pub enum Command {
         /// Wait to be invited, by TO and nobody else if TO is given.
         #[arg(long)]
         wait: bool,
-        /// Put what comes in and is no text into this directory.
-        #[arg(long, value_name = "DIR")]
-        save: Option<PathBuf>,
     },
     /// Register and show what comes in.
     Listen {

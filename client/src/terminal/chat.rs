@@ -1,12 +1,11 @@
 //! A session at a terminal or for a script: lines go out as texts, files by `/send`, what comes in is shown.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use base::Aor;
 use base::limits::MSRP_MESSAGE_BYTES_MAX;
-use client::{Delivery, Event, IncomingCall, Message, Session, SessionOptions};
+use client::{ClientError, Delivery, Event, IncomingCall, Session, SessionOptions, media_type_of};
 use tokio::sync::mpsc;
 use tokio::task::{JoinSet, spawn_blocking};
 
@@ -19,12 +18,13 @@ use super::words::{self, CHAT_HELP, Order};
 /// Messages on their way at once; then no further line is read.
 const ON_THEIR_WAY: usize = 64;
 
-/// What a session is to be like for who sits here.
-pub struct Manner<'a> {
-    /// Where what is no text is put; nothing is put anywhere without it.
-    pub save: Option<&'a Path>,
-    /// Whether the end of standard input ends the session too; if not, it goes on until the other side hangs up.
-    pub ends_with_input: bool,
+/// What the end of standard input means within a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndOfInput {
+    /// That ends the session too.
+    HangsUp,
+    /// The session goes on until the other side hangs up.
+    Listens,
 }
 
 /// Why a session ended, as far as who sits here is concerned.
@@ -44,7 +44,7 @@ pub struct Tally {
 }
 
 /// Invites `to`, or with `waits` is invited, by `to` where it is given; then talks until the session ends.
-pub async fn chat(desk: &mut Desk<'_>, to: Option<Aor>, waits: bool, save: Option<&Path>) -> Result<(), ProgramError> {
+pub async fn chat(desk: &mut Desk<'_>, to: Option<Aor>, waits: bool) -> Result<(), ProgramError> {
     desk.sign_in().await?;
     let begun = match &to {
         Some(to) if !waits => invite(desk, to).await,
@@ -55,8 +55,8 @@ pub async fn chat(desk: &mut Desk<'_>, to: Option<Aor>, waits: bool, save: Optio
         let mut lines = stdin::lines()
             .map_err(|reason| ProgramError::File { what: "starting to read standard input".to_owned(), reason })?;
         desk.screen.say("what you type is sent; /send FILE sends a file, /bye hangs up");
-        let manner = Manner { save, ends_with_input: !waits && to.is_some() };
-        hold(desk, session, &mut lines, &manner, &mut tally).await;
+        let end = if !waits && to.is_some() { EndOfInput::HangsUp } else { EndOfInput::Listens };
+        hold(desk, session, &mut lines, end, &mut tally).await;
     }
     desk.sign_out().await?;
     begun?;
@@ -76,7 +76,7 @@ impl Tally {
 async fn invite(desk: &mut Desk<'_>, to: &Aor) -> Result<Option<Arc<Session>>, ProgramError> {
     desk.screen.say(&format!("ringing {to}; Ctrl-C takes the invitation back"));
     tokio::select! {
-        session = desk.client.invite(to, SessionOptions::default()) => Ok(Some(Arc::new(session?))),
+        session = desk.client.invite(to, desk.session()) => Ok(Some(Arc::new(session?))),
         () = desk.end.come() => Ok(None),
     }
 }
@@ -95,7 +95,7 @@ async fn wait(desk: &mut Desk<'_>, from: Option<&Aor>) -> Result<Option<Arc<Sess
                 call.refuse(486).await;
                 continue;
             }
-            match call.accept().await {
+            match take(desk, *call).await {
                 Ok(session) => return Ok(Some(Arc::new(session))),
                 // The next one may have more luck.
                 Err(error) => desk.screen.fault(&error),
@@ -109,16 +109,20 @@ pub async fn accept(
     desk: &mut Desk<'_>,
     call: IncomingCall,
     lines: &mut mpsc::Receiver<Line>,
-    manner: &Manner<'_>,
     tally: &mut Tally,
 ) -> Left {
-    match call.accept().await {
-        Ok(session) => hold(desk, &Arc::new(session), lines, manner, tally).await,
+    match take(desk, call).await {
+        Ok(session) => hold(desk, &Arc::new(session), lines, EndOfInput::HangsUp, tally).await,
         Err(error) => {
             desk.screen.fault(&error);
             Left::Session
         }
     }
+}
+
+async fn take(desk: &Desk<'_>, call: IncomingCall) -> Result<Session, ClientError> {
+    let options = SessionOptions { setup: call.setup(), ..desk.session() };
+    call.accept_with(options).await
 }
 
 /// What was sent, and what became of it.
@@ -128,14 +132,13 @@ async fn hold(
     desk: &mut Desk<'_>,
     session: &Arc<Session>,
     lines: &mut mpsc::Receiver<Line>,
-    manner: &Manner<'_>,
+    end: EndOfInput,
     tally: &mut Tally,
 ) -> Left {
     desk.screen.show(&Report::SessionStarted(session.peer()));
     let mut sending: JoinSet<Outcome> = JoinSet::new();
     // Whether lines are read, and whether we hang up when all that was sent is answered for.
     let (mut reads, mut hangs_up, mut left) = (true, false, Left::Session);
-    let mut saved = 0;
     loop {
         if hangs_up && sending.is_empty() || desk.screen.is_gone() {
             session.close().await;
@@ -145,7 +148,7 @@ async fn hold(
                 None => {
                     reads = false;
                     left = Left::Program;
-                    hangs_up |= manner.ends_with_input;
+                    hangs_up |= end == EndOfInput::HangsUp;
                 }
                 Some(line) => {
                     if let Some(how) = follow(desk, session, line, &mut sending, tally) {
@@ -154,7 +157,7 @@ async fn hold(
                 }
             },
             message = session.recv() => match message {
-                Some(message) => show(desk, session.peer(), &message, manner.save, &mut saved).await,
+                Some(message) => desk.screen.show(&Report::Said(session.peer(), &message)),
                 None => break,
             },
             Some(event) = desk.inbox.recv() => {
@@ -208,7 +211,7 @@ fn follow(
             sending.spawn(async move {
                 let name = path.display().to_string();
                 let delivery = match read(path.clone()).await {
-                    Ok(content) => Ok(session.send(type_of(&path), content).await),
+                    Ok(content) => Ok(session.send_file(&path, media_type_of(&path), content).await),
                     Err(error) => Err(error),
                 };
                 (name, delivery)
@@ -258,70 +261,6 @@ fn tell(desk: &Desk<'_>, peer: &str, (what, delivery): Outcome, tally: &mut Tall
         Err(error) => {
             tally.failed += 1;
             desk.screen.fault(&error);
-        }
-    }
-}
-
-async fn show(desk: &Desk<'_>, peer: &str, message: &Message, save: Option<&Path>, saved: &mut u32) {
-    let mut file = None;
-    if message.text().is_none()
-        && let Some(dir) = save
-    {
-        *saved += 1;
-        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        // Never a name of the sender's choice.
-        let path = dir.join(format!("{seconds}-{saved}.{}", extension_of(&message.content_type)));
-        let (to, body) = (path.clone(), message.body.clone());
-        let write = spawn_blocking(move || {
-            let mut file = std::fs::File::create_new(to)?;
-            std::io::Write::write_all(&mut file, &body)
-        });
-        match write.await.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
-            Ok(()) => file = Some(path),
-            Err(reason) => {
-                desk.screen.fault(&ProgramError::File { what: format!("--save {}", path.display()), reason });
-            }
-        }
-    }
-    desk.screen.show(&Report::Said(peer, message, file.as_deref()));
-}
-
-/// What files are called, and what they are.
-const TYPES: [(&str, &str); 10] = [
-    ("png", "image/png"),
-    ("jpg", "image/jpeg"),
-    ("jpeg", "image/jpeg"),
-    ("gif", "image/gif"),
-    ("webp", "image/webp"),
-    ("pdf", "application/pdf"),
-    ("mp3", "audio/mpeg"),
-    ("mp4", "video/mp4"),
-    ("json", "application/json"),
-    ("zip", "application/zip"),
-];
-
-fn type_of(path: &Path) -> &'static str {
-    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default().to_ascii_lowercase();
-    let found = TYPES.iter().find(|(name, _)| *name == extension);
-    found.map_or("application/octet-stream", |(_, kind)| kind)
-}
-
-fn extension_of(content_type: &str) -> &'static str {
-    let bare = content_type.split(';').next().unwrap_or_default().trim();
-    TYPES.iter().find(|(_, kind)| kind.eq_ignore_ascii_case(bare)).map_or("bin", |(name, _)| name)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn files_are_known_by_what_they_are_called_and_saved_by_what_they_are() {
-        for (name, kind) in [("a.PNG", "image/png"), ("b.jpeg", "image/jpeg"), ("c", "application/octet-stream")] {
-            assert_eq!(type_of(Path::new(name)), kind, "{name}");
-        }
-        for (kind, extension) in [("Image/JPEG; a=b", "jpg"), ("../../etc/passwd", "bin"), ("", "bin")] {
-            assert_eq!(extension_of(kind), extension, "{kind}");
         }
     }
 }

@@ -1,9 +1,10 @@
 //! A client at work: what each command of the command line does with it.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use base::Aor;
-use client::{Client, Event, Inbox, Outgoing, Receipt};
+use client::{Client, Event, Inbox, Outgoing, Receipt, SessionOptions};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
@@ -23,6 +24,8 @@ pub struct Desk<'a> {
     pub screen: &'a Screen,
     /// Whether notifications are asked for.
     pub receipts: bool,
+    /// Where files go that come in over sessions.
+    pub downloads: Option<PathBuf>,
     /// When to leave.
     pub end: End,
 }
@@ -55,6 +58,11 @@ impl Desk<'_> {
     pub fn outgoing(&self, text: &str, receipts: Option<bool>) -> Outgoing {
         let outgoing = Outgoing::text(text);
         if receipts.unwrap_or(self.receipts) { outgoing.with_receipts() } else { outgoing }
+    }
+
+    /// How a session is held here.
+    pub fn session(&self) -> SessionOptions {
+        SessionOptions { download_dir: self.downloads.clone(), ..SessionOptions::default() }
     }
 
     /// Registers, and takes the binding back unless it is to be kept.

@@ -1,10 +1,9 @@
 //! What happened, as a line for a person and as an object for a script.
 
-use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use base::Aor;
-use client::{Binding, ClientError, Delivery, Ended, Event, Incoming, Message, Receipt, Sent};
+use client::{Binding, ClientError, Delivery, Ended, Event, Incoming, Message, Receipt, ReceivedFile, Sent};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -33,8 +32,8 @@ pub enum Report<'a> {
     Invited(&'a str, Option<&'a str>),
     /// A session with somebody has begun.
     SessionStarted(&'a str),
-    /// Somebody said something in a session; where it was saved, if it was.
-    Said(&'a str, &'a Message, Option<&'a Path>),
+    /// Somebody said something in a session, or sent a file.
+    Said(&'a str, &'a Message),
     /// What became of something that we said in a session: to whom, what, how.
     Passed(&'a str, &'a str, Delivery),
     /// A session with somebody has ended.
@@ -90,13 +89,12 @@ impl<'a> Report<'a> {
                 format!("* {from} invites you to a session{about}")
             }
             Self::SessionStarted(peer) => format!("* the session with {peer} has begun"),
-            Self::Said(peer, message, file) => {
-                let said = message.text().map_or_else(
-                    || format!("[{} octets of {}]", message.body.len(), message.content_type),
-                    str::to_owned,
-                );
-                let saved = file.map(|file| format!(" saved as {}", file.display())).unwrap_or_default();
-                format!("<{peer}> {said}{saved}")
+            Self::Said(peer, message) => {
+                let said = message
+                    .text()
+                    .map_or_else(|| format!("[{} octets of {}]", message.bytes(), message.content_type), str::to_owned);
+                let saved = message.file.as_ref().map(|file| format!(" saved as {}", file.path.display()));
+                format!("<{peer}> {said}{}", saved.unwrap_or_default())
             }
             Self::Passed(_, what, delivery) => format!("> {what}: {delivery}"),
             Self::SessionEnded(peer, how) => match how {
@@ -135,9 +133,10 @@ impl<'a> Report<'a> {
             Self::Composing(from, active) => json!({ "event": "composing", "from": from, "active": active }),
             Self::Invited(from, subject) => json!({ "event": "invited", "from": from, "subject": subject }),
             Self::SessionStarted(peer) => json!({ "event": "session_started", "peer": peer }),
-            Self::Said(peer, message, file) => json!({
+            Self::Said(peer, message) => json!({
                 "event": "message", "from": peer, "content_type": message.content_type, "text": message.text(),
-                "bytes": message.body.len(), "file": file.map(|file| file.display().to_string()),
+                "bytes": message.bytes(), "file": message.file.as_ref().map(|file| file.path.display().to_string()),
+                "sha256": message.file.as_ref().map(ReceivedFile::sha256_hex),
             }),
             Self::Passed(peer, what, delivery) => json!({
                 "event": "sent", "to": peer, "what": what, "delivered": delivery.is_good(),

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,13 +20,14 @@ pub async fn run(arguments: Arguments, password: String, screen: &Screen) -> Res
     let (account, options) = settings(&arguments, password).await?;
     let aor = account.aor.clone();
     let sending = prepare(&arguments, &aor)?;
-    let partner = partner(&arguments, &aor)?;
+    let (partner, downloads) = (partner(&arguments, &aor)?, downloads(&arguments)?);
     let (client, inbox) = Client::connect(account, options).await?;
-    let mut desk = Desk { client, inbox, aor, screen, receipts: arguments.receipts, end: End::new()? };
+    let (receipts, end) = (arguments.receipts, End::new()?);
+    let mut desk = Desk { client, inbox, aor, screen, receipts, downloads, end };
     let done = match arguments.command {
         None => talk::talk(&mut desk).await,
         Some(Command::Register { keep }) => desk.register(keep).await,
-        Some(Command::Chat { wait, save, .. }) => chat::chat(&mut desk, partner, wait, save.as_deref()).await,
+        Some(Command::Chat { wait, .. }) => chat::chat(&mut desk, partner, wait).await,
         Some(Command::Listen { count, seconds }) => desk.listen(count, seconds).await,
         Some(Command::Message { wait, .. }) => match sending {
             Some((to, text)) => desk.message(&to, &text, Duration::from_secs(wait)).await,
@@ -35,15 +37,22 @@ pub async fn run(arguments: Arguments, password: String, screen: &Screen) -> Res
     done.and_then(|()| if screen.is_gone() { Err(ProgramError::Unread) } else { Ok(()) })
 }
 
-/// Whom a session is to be held with, and whether what comes in can be saved where it is to be.
-fn partner(arguments: &Arguments, aor: &Aor) -> Result<Option<Aor>, ProgramError> {
-    let Some(Command::Chat { to, save, .. }) = &arguments.command else { return Ok(None) };
-    if let Some(dir) = save.as_ref().filter(|dir| !dir.is_dir()) {
-        return Err(ProgramError::Usage(format!(
-            "--save {}: there is no such directory; make it first",
-            dir.display()
-        )));
+/// Where files go that come in; nothing where no place for them is known, and then they are not kept.
+fn downloads(arguments: &Arguments) -> Result<Option<PathBuf>, ProgramError> {
+    if let Some(dir) = arguments.download_dir.as_ref().filter(|dir| dir.exists() && !dir.is_dir()) {
+        let fault = format!("--download-dir {}: this is no directory; name one, or a new one", dir.display());
+        return Err(ProgramError::Usage(fault));
     }
+    let given = |variable| std::env::var_os(variable).filter(|dir| !dir.is_empty()).map(PathBuf::from);
+    Ok(arguments.download_dir.clone().or_else(|| {
+        let data = given("XDG_DATA_HOME").or_else(|| Some(given("HOME")?.join(".local/share")))?;
+        Some(data.join("parlour-client/received"))
+    }))
+}
+
+/// Whom a session is to be held with.
+fn partner(arguments: &Arguments, aor: &Aor) -> Result<Option<Aor>, ProgramError> {
+    let Some(Command::Chat { to, .. }) = &arguments.command else { return Ok(None) };
     to.as_ref().map(|to| address(to, aor)).transpose()
 }
 

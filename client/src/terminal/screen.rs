@@ -1,17 +1,17 @@
 //! The one place where `parlour-client` writes: events to standard output, faults to standard error.
 //!
-//! For people, what a stranger sent is made safe to look at ([`visible`]); scripts get it as it came.
+//! For people, what a stranger sent is made safe to look at ([`visible()`]); scripts get it as it came.
 
 use std::cell::Cell;
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::time::SystemTime;
 
+use client::visible;
 use serde_json::json;
 use time::{OffsetDateTime, UtcOffset};
 
 use super::report::Report;
-use super::visible::visible;
 
 /// Where a person or a script reads.
 pub struct Screen {

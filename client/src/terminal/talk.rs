@@ -4,7 +4,7 @@ use base::Aor;
 use client::{ClientError, Event, IncomingCall, Sent};
 use tokio::task::JoinSet;
 
-use super::chat::{self, Left, Manner, Tally};
+use super::chat::{self, Left, Tally};
 use super::desk::Desk;
 use super::faults::{ProgramError, hint};
 use super::report::Report;
@@ -58,8 +58,7 @@ pub async fn talk(desk: &mut Desk<'_>) -> Result<(), ProgramError> {
                     Next::Refuse => talk.refuse(desk).await,
                     Next::Accept => {
                         if let Some(call) = talk.call.take() {
-                            let manner = Manner { save: None, ends_with_input: true };
-                            reading = chat::accept(desk, call, &mut lines, &manner, &mut talk.said).await == Left::Session;
+                            reading = chat::accept(desk, call, &mut lines, &mut talk.said).await == Left::Session;
                         } else {
                             desk.screen.fault(&NOBODY_INVITES);
                         }

@@ -85,6 +85,11 @@ pub const MSRP_MESSAGE_BYTES_MAX: u64 = 64 << 20;
 pub const MSRP_FILE_BYTES_MAX: u64 = 1 << 30;
 /// A message that an endpoint with files holds in memory all the same, since it is to be shown or acted on: a long text.
 pub const MSRP_SHOWN_BYTES_MAX: u64 = 1 << 20;
+/// The name of a file that somebody sends, before its extension: with what is put around it, file systems take 255
+/// octets. What is longer is cut.
+pub const FILE_NAME_BYTES_MAX: usize = 180;
+/// The extension of such a name with its dot: what is longer is none.
+pub const FILE_EXTENSION_BYTES_MAX: usize = 16;
 /// An unfinished message of which no piece has come for so long is given up; RFC 4975 names no time.
 pub const MSRP_MESSAGE_TIME_MAX: Duration = Duration::from_secs(120);
 /// A chunk that has begun and does not go on holds its connection this long at most.

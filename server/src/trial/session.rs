@@ -1,6 +1,7 @@
 //! The session of `parlour try`: alice invites bob, they write to each other, she sends him a picture, and hangs up.
 
 use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use base::Aor;
@@ -12,6 +13,7 @@ use tokio::time::timeout;
 use super::wire::Wire;
 use super::{STEP, Steps};
 use crate::commands::Failure;
+use crate::say;
 
 /// Octets of the picture.
 const PICTURE: usize = 5 << 20;
@@ -23,11 +25,14 @@ pub async fn play(
     alice: &Client,
     bob: &Client,
     bob_hears: &mut Inbox,
+    downloads: PathBuf,
 ) -> Result<(), Failure> {
     let (invited, taken) =
         tokio::join!(within("the invitation", alice.invite(bob.aor(), SessionOptions::default())), async {
             let call = within("the invitation", invitation(bob_hears, alice.aor())).await??;
-            Ok::<_, Failure>(within("the session", call.accept()).await??)
+            // The picture goes to the disk as it comes.
+            let options = SessionOptions { setup: call.setup(), download_dir: Some(downloads), ..Default::default() };
+            Ok::<_, Failure>(within("the session", call.accept_with(options)).await??)
         });
     let (hers, his) = (invited??, taken?);
     steps.done("session", "alice invites bob, and he accepts: their SIP and their MSRP both go through the server");
@@ -41,12 +46,13 @@ pub async fn play(
     let picture = picture();
     let (began, sent) = (Instant::now(), hash(&picture));
     let (delivery, got) = tokio::join!(
-        within("the picture", hers.send("image/x-portable-pixmap", picture)),
+        within("the picture", hers.send_file(Path::new("picture.ppm"), "image/x-portable-pixmap", picture)),
         within("the picture", his.recv())
     );
     let (took, delivery) = (began.elapsed(), delivery?);
     let got = got?.ok_or_else(|| Failure::new("the session ended before the picture had come"))?;
-    let came = hash(&got.body);
+    let file = got.file.ok_or_else(|| Failure::new("the picture is in no file"))?;
+    let came = file.sha256_hex();
     if !delivery.is_good() || came != sent {
         return Err(Failure::new(format!("the picture was {delivery}; SHA-256 at alice {sent}, at bob {came}")));
     }
@@ -54,6 +60,7 @@ pub async fn play(
         "picture in the session",
         &format!("{} MiB from alice to bob in {} ms, SHA-256 on both sides {came}", PICTURE >> 20, took.as_millis()),
     );
+    say::out(format!("   bob has it in {}", file.path.display()));
     wire.show();
 
     let (hung_up, heard) = tokio::join!(within("BYE", hers.close()), within("BYE", his.ended()));

@@ -60,9 +60,8 @@ fn the_program_holds_a_session_with_itself() {
     let picture = folder.path().join("a.png");
     std::fs::write(&picture, vec![7; 300_000]).unwrap();
     let saved = folder.path().join("saved");
-    std::fs::create_dir(&saved).unwrap();
     let mut bob = program(&node, "bob");
-    bob.args(["chat", "--wait", "--save"]).arg(&saved).stdin(Stdio::null());
+    bob.args(["chat", "--wait", "--download-dir"]).arg(&saved).stdin(Stdio::null());
     let bob = bob.stdout(Stdio::piped()).spawn().unwrap();
     let input = folder.path().join("lines");
     let lines = format!("Hello Bob\n{{\"command\":\"send\",\"file\":{:?}}}\n", picture.display().to_string());
@@ -85,12 +84,14 @@ fn the_program_holds_a_session_with_itself() {
         (&hers, "\"how\":\"by_us\""),
         (&his, "\"text\":\"Hello Bob\""),
         (&his, "\"content_type\":\"image/png\""),
+        (&his, "\"bytes\":300000"),
+        (&his, "\"sha256\":\"08f166476de183f7"),
         (&his, "\"how\":\"by_peer\""),
     ] {
         assert!(said.contains(wanted), "{wanted} is not in {said}");
     }
     let files: Vec<_> = std::fs::read_dir(&saved).unwrap().map(|file| file.unwrap().path()).collect();
-    assert_eq!(files.len(), 1);
+    assert_eq!(files, [saved.join("a.png")]);
     assert_eq!(std::fs::read(&files[0]).unwrap(), vec![7; 300_000]);
 }
 

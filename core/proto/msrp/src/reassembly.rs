@@ -155,7 +155,7 @@ impl Reassembly {
         let is_elsewhere = self.partials.get(message_id).map_or(is_elsewhere, |partial| partial.is_elsewhere);
         let max = if is_elsewhere { self.limits.elsewhere_bytes } else { self.limits.message_bytes };
         if start.saturating_sub(1) > max || total.is_some_and(|total| total > max) {
-            return Err(self.give_up(message_id, ReassemblyError::TooLong { max }));
+            return Err(self.refuse(message_id, ReassemblyError::TooLong { max }));
         }
         let until = now + self.limits.idle;
         let begun = self.partials.len();
@@ -215,7 +215,7 @@ impl Reassembly {
         };
         if let Some(fault) = fault {
             let message_id = std::mem::take(&mut open.message_id);
-            return Err(self.give_up(&message_id, fault));
+            return Err(self.refuse(&message_id, fault));
         }
         *held += grown;
         partial.whole.octets += grown;
@@ -245,7 +245,7 @@ impl Reassembly {
         }
         partial.until = now + self.limits.idle;
         if let Err(fault) = partial.have.add(open.start, open.next - 1) {
-            return Err(self.give_up(&open.message_id, fault.into()));
+            return Err(self.refuse(&open.message_id, fault.into()));
         }
         if flag == Flag::Complete {
             partial.total = Some(open.next - 1);
@@ -288,9 +288,14 @@ impl Reassembly {
         self.bytes
     }
 
-    fn give_up(&mut self, message_id: &[u8], fault: ReassemblyError) -> ReassemblyError {
+    /// The message is not wanted any more: what has come of it counts for nothing.
+    pub fn give_up(&mut self, message_id: &[u8]) {
         self.open = None;
         self.forget(message_id);
+    }
+
+    fn refuse(&mut self, message_id: &[u8], fault: ReassemblyError) -> ReassemblyError {
+        self.give_up(message_id);
         fault
     }
 

@@ -38,7 +38,7 @@ fn joins(before: Option<char>, letter: char, after: Option<char>) -> bool {
 /// What leaves no mark of its own but changes how others are read: the format characters (Unicode 16, Cf, but for the
 /// Arabic and Kaithi number signs, which can be seen), line and paragraph separators, and what is ignored by default
 /// (UAX #44, Default_Ignorable_Code_Point, but for the variation selectors that emoji are written with).
-fn is_hidden(letter: char) -> bool {
+pub(crate) fn is_hidden(letter: char) -> bool {
     matches!(letter,
         '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
         // Among them the overrides and isolates of UAX #9.
