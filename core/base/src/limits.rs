@@ -150,6 +150,53 @@ pub const REG_EXPIRY_S_MIN: u32 = 60;
 /// The longest one, seconds; more is shortened.
 pub const REG_EXPIRY_S_MAX: u32 = 3_600 * 24;
 
+// ---- other domains
+
+/// Records of one DNS answer that are looked at; a domain with more servers needs no more of them tried.
+pub const DNS_RECORDS_MAX: usize = 16;
+/// Addresses of one host that are tried.
+pub const DNS_ADDRESSES_MAX: usize = 8;
+/// Questions that the search for one place may ask: a NAPTR, its SRVs, two for each host.
+pub const DNS_QUESTIONS_MAX: usize = 80;
+/// One question, all its repeats and servers included; then it counts as not answered.
+pub const DNS_QUESTION_TIME_MAX: Duration = Duration::from_secs(3);
+/// Responses of name servers that are remembered; the loser is the one that was used least.
+pub const DNS_CACHE_MAX: u64 = 16_384;
+/// An answer is believed no longer than this, whatever it says: so soon is found again who has moved his servers.
+pub const DNS_TTL_MAX: Duration = Duration::from_secs(3_600);
+/// That a name does not exist is believed no longer than this (RFC 2308 §5 allows three hours).
+pub const DNS_NEGATIVE_TTL_MAX: Duration = Duration::from_secs(300);
+/// What nobody could answer is not asked again for so long (RFC 2308 §7.1 allows five minutes).
+pub const DNS_FAILURE_TTL: Duration = Duration::from_secs(5);
+/// The whole search for one place: well before the sender's patience ends, see [`SILENCE`].
+pub const LOCATE_TIME_MAX: Duration = Duration::from_secs(8);
+/// Searches at once; a further one is refused.
+pub const LOCATE_FLIGHTS_MAX: usize = 512;
+/// Who waits for one of them; a further one is refused.
+pub const LOCATE_WAITERS_MAX: usize = 1_024;
+/// Questions that wait for the locator's actor; then they are refused.
+pub const LOCATOR_MAILBOX_MAX: usize = 4_096;
+/// Places and numbers whose outcome is remembered; the loser is the oldest.
+pub const LOCATED_MAX: usize = 16_384;
+/// Targets of one place that a request may try.
+pub const TARGETS_MAX: usize = 16;
+/// A target that failed is set aside for so long; doubles up to [`TARGET_ASIDE_MAX`] while it goes on failing.
+pub const TARGET_ASIDE_MIN: Duration = Duration::from_secs(5);
+/// Longest such pause, and the most of a Retry-After that is obeyed.
+pub const TARGET_ASIDE_MAX: Duration = Duration::from_secs(300);
+/// After its pause one request tries it; others do too if nothing is known of that after this.
+pub const TARGET_PROBE_TIME_MAX: Duration = Duration::from_secs(10);
+/// Failed targets that are remembered; the loser is whose pause ends first.
+pub const TARGETS_ASIDE_MAX: usize = 4_096;
+/// Rules without a URI that may lead on to each other (RFC 6116 §5.2.1).
+pub const ENUM_CHAIN_MAX: usize = 5;
+/// Questions that the search for one number may ask.
+pub const ENUM_QUESTIONS_MAX: usize = 12;
+/// URIs of one number that are handed out.
+pub const ENUM_URIS_MAX: usize = 8;
+/// The compiled form of a rule's regular expression: what needs more is no rule about digits.
+pub const ENUM_PROGRAM_BYTES_MAX: usize = 65_536;
+
 // ---- transactions
 
 /// Relayed and served transactions kept at once in all stripes; the loser is the oldest answered one.

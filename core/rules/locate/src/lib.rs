@@ -1,0 +1,28 @@
+//! Where a request goes on to: the servers of a domain (RFC 3263), whoever has a telephone number (RFC 6116), and which of
+//! the servers that were found is tried first. Decisions only: the machines say which DNS question they want next, take
+//! the answer, and never fetch one.
+//!
+//! ```text
+//! URI ──> place ──> next_hop ──(NAPTR, SRV, A, AAAA)──> located ──(dice, health)──> targets, best first
+//! tel: ─> number ─> enum_number ──(NAPTR)── substitution ──> URIs, best first
+//! ```
+
+pub mod enum_number;
+mod ere;
+pub mod health;
+pub mod located;
+pub mod next_hop;
+pub mod number;
+pub mod place;
+pub mod question;
+pub mod substitution;
+pub mod zone;
+
+pub use enum_number::{EnumNumber, EnumUri};
+pub use health::Health;
+pub use located::{Dice, Located, Target};
+pub use next_hop::{Failure, NextHop, Outcome, Output};
+pub use number::Number;
+pub use place::{Host, Place, PlaceError, Service, Speaks, Transport};
+pub use question::{Answer, Kind, Naptr, Question, Record, Srv};
+pub use zone::Zone;
