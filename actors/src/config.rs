@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use base::limits;
+use locate::{Families, Speaks};
 use sip::digest::Algorithm;
 
 use crate::switch::Place;
@@ -13,6 +14,8 @@ use crate::switch::Place;
 pub struct ListenerName {
     /// `host:port` of our Via headers.
     pub sent_by: String,
+    /// Whether its socket is one of IPv6.
+    pub is_v6: bool,
 }
 
 /// A network: an address and how many of its first bits count.
@@ -37,6 +40,25 @@ impl Network {
     }
 }
 
+/// How other domains and telephone numbers are looked up.
+#[derive(Clone, Debug)]
+pub struct Dns {
+    /// What we can speak outwards, by the families of our listeners.
+    pub speaks: Speaks,
+    /// The zone of telephone numbers.
+    pub enum_suffix: String,
+    /// Country code of national numbers; empty: only +… is a number.
+    pub country: String,
+}
+
+impl Default for Dns {
+    fn default() -> Self {
+        let v4 = Families { v4: true, v6: false };
+        let speaks = Speaks { udp: v4, tcp: v4, tls: Families::NONE };
+        Self { speaks, enum_suffix: "e164.arpa".into(), country: String::new() }
+    }
+}
+
 /// Settings of the living part of the house.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -46,6 +68,8 @@ pub struct Config {
     pub realm: Option<String>,
     /// Algorithms of the challenges, in this order.
     pub algorithms: Vec<Algorithm>,
+    /// How other domains and telephone numbers are looked up.
+    pub dns: Dns,
     /// Networks whose requests are not challenged (decisions D7).
     pub trusted: Vec<Network>,
     /// Our UDP listeners, by their number.
@@ -90,9 +114,10 @@ impl Default for Config {
             domains: vec!["example.com".into()],
             realm: None,
             algorithms: vec![Algorithm::Sha256, Algorithm::Md5],
+            dns: Dns::default(),
             trusted: Vec::new(),
-            udp: vec![ListenerName { sent_by: "127.0.0.1:5060".into() }],
-            tcp: ListenerName { sent_by: "127.0.0.1:5060".into() },
+            udp: vec![ListenerName { sent_by: "127.0.0.1:5060".into(), is_v6: false }],
+            tcp: ListenerName { sent_by: "127.0.0.1:5060".into(), is_v6: false },
             service_route: Vec::new(),
             msrp: None,
             shards: 1,

@@ -1,9 +1,11 @@
-//! The way to a device: by the connection that it came by, to the address that it names, or back to where it was heard
-//! from. The one place that knows of NATs.
+//! The way to a device: by the connection that it came by, to the address or the host that it names, or back to where it
+//! was heard from. The one place that knows of NATs.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
 
 use im::registrar::Binding;
+use locate::{Host, Located, Place, Target, Targets};
 
 use crate::hop::{ConnId, Hop};
 use crate::house::House;
@@ -13,45 +15,112 @@ use crate::house::House;
 pub struct Contact {
     /// The URI: the Request-URI of what goes there.
     pub uri: String,
-    /// Where it is sent.
-    pub hop: Hop,
-    /// Where a connection of our own would lead, when the one that it registered by is gone.
-    pub address: SocketAddr,
     /// `Route` lines, from its Path (RFC 3327 §5.4).
     pub routes: String,
     /// Its preference in thousandths.
     pub q: u16,
     /// It is called by the flow that it registered by, and by no other way (RFC 5626 §7).
     pub is_flow: bool,
+    /// Where it is sent, or was heard from.
+    pub hop: Hop,
+    /// Where a connection of our own would lead, when the one that it registered by is gone.
+    address: SocketAddr,
+    /// What its next hop is called, where that is a name.
+    place: Option<Place>,
+    /// The servers of that name that are left to be tried, the best one last.
+    targets: Targets,
 }
 
 impl Contact {
     /// Of a binding.
     pub fn of(binding: &Binding) -> Self {
         let routes = binding.path.iter().map(|path| format!("Route: {path}\r\n")).collect();
-        let first = binding.path.first().and_then(|path| {
-            let path = sip::NameAddr::parse(path.as_bytes())?;
-            path.parsed_uri().ok()?.addr()
-        });
+        let path = binding.path.first().and_then(|path| sip::NameAddr::parse(path.as_bytes()));
+        let path = path.and_then(|path| path.parsed_uri().ok());
+        let next = path.or_else(|| sip::Uri::parse(binding.contact.as_bytes()).ok());
+        let place = next.and_then(|next| Place::of_uri(&next).ok());
+        let place = place.filter(|place| matches!(place.host, Host::Name(_)) && !binding.is_own_flow());
         let mut hop = hop_of(binding);
         let mut address = address_of(binding);
-        if let Some(first) = first {
+        if let Some(first) = path.and_then(|path| path.addr()) {
             address = first;
             if !hop.is_reliable() {
                 hop = Hop::udp(hop.listener(), first);
             }
         }
-        Self { uri: binding.contact.clone(), hop, address, routes, q: binding.q, is_flow: binding.is_own_flow() }
+        let (uri, q, is_flow, targets) = (binding.contact.clone(), binding.q, binding.is_own_flow(), Targets::new());
+        Self { uri, routes, q, is_flow, hop, address, place, targets }
     }
 
-    /// Where it is sent: by the connection while it stands, else by a new one, unless it can be reached by none.
-    pub fn way(&self, house: &House) -> Option<Hop> {
-        match self.hop.conn() {
-            Some(conn) if house.flows.get(conn).is_none() && self.is_flow => None,
-            Some(conn) if house.flows.get(conn).is_none() => house.dial(self.address),
-            _ => Some(self.hop),
+    /// One hop that is known.
+    pub fn at(uri: String, routes: String, hop: Hop) -> Self {
+        Self { uri, routes, q: 0, is_flow: false, hop, address: hop.peer(), place: None, targets: Targets::new() }
+    }
+
+    /// The host whose servers must be found first (RFC 3263): one that is called by its name, while no connection of its
+    /// own stands. A name of ours leads back here, and is none.
+    pub fn wants(&self, house: &House) -> Option<&Place> {
+        let stands = |hop: Hop| hop.conn().is_some_and(|conn| house.flows.get(conn).is_some());
+        let is_ours = |place: &Place| matches!(&place.host, Host::Name(name) if house.config.is_ours(name));
+        self.place.as_ref().filter(|place| house.locator.can_ask() && !stands(self.hop) && !is_ours(place))
+    }
+
+    /// Its servers were found. Where none of them can be reached from here, it is called where it was heard from.
+    pub fn found(&mut self, house: &House, located: &Located, now: Instant) {
+        let mut targets = house.locator.order(located, house.ids.next_u64(), now);
+        targets.retain(|target| reachable(Some(target.address), self.address) == target.address);
+        targets.reverse();
+        self.targets = targets;
+    }
+
+    /// The server that it is sent to.
+    fn target(&self) -> Option<&Target> {
+        self.targets.last()
+    }
+
+    /// What it was sent to has failed (RFC 3263 §4.3): that is set aside. `true`: there is another one to try.
+    pub fn failed(&mut self, house: &House, pause: Option<Duration>, now: Instant) -> bool {
+        if let Some(target) = self.targets.pop() {
+            house.locator.failed(&target, pause, now);
+        }
+        !self.targets.is_empty()
+    }
+
+    /// Where it is sent, after those of its servers to which there is no way have been passed over.
+    pub fn find_way(&mut self, house: &House, now: Instant) -> Option<Hop> {
+        loop {
+            let way = self.way(house);
+            if way.is_some() || !self.failed(house, None, now) {
+                return way;
+            }
         }
     }
+
+    /// What it was sent to has answered.
+    pub fn worked(&self, house: &House) {
+        if let Some(target) = self.target() {
+            house.locator.worked(target);
+        }
+    }
+
+    /// Where it is sent: by the connection while it stands, else to the server that was found, else by a new connection,
+    /// unless it can be reached by none.
+    pub fn way(&self, house: &House) -> Option<Hop> {
+        match (self.hop.conn(), self.target()) {
+            (Some(conn), _) if house.flows.get(conn).is_some() => Some(self.hop),
+            (Some(_), _) if self.is_flow => None,
+            (_, Some(target)) => house.way_to(target, self.hop.listener()),
+            (Some(_), None) => house.dial(self.address),
+            (None, None) => Some(self.hop),
+        }
+    }
+}
+
+/// RFC 3261 §20.33: seconds, and what may stand behind them.
+pub(crate) fn retry_after(response: &sip::Message) -> Option<Duration> {
+    let value = response.view().first(sip::Name::RetryAfter)?;
+    let end = value.iter().position(|octet| !octet.is_ascii_digit()).unwrap_or(value.len());
+    std::str::from_utf8(&value[..end]).ok()?.parse().ok().map(Duration::from_secs)
 }
 
 /// Where requests to a contact go: over the connection that it registered by, else to the address that its URI names,

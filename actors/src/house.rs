@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use actix::Recipient;
 use base::{Aor, IdMaker, KeyedHash, Now};
+use locate::{Target, Transport};
 use sip::digest::Nonces;
 use sip::{Scheme, Uri};
 use storage::Store;
 
 use crate::config::{Config, ListenerName};
 use crate::hop::Hop;
+use crate::locator::Locator;
 use crate::message::{Dial, DialLeg};
 use crate::metrics::Metrics;
 use crate::outbox::Flows;
@@ -47,6 +49,8 @@ pub struct House {
     pub loops: KeyedHash,
     /// Nonces and their counts.
     pub nonces: Nonces,
+    /// Where other domains are, and whose the numbers.
+    pub locator: Locator,
     /// How fast each source asks.
     pub sources: Sources,
     /// What lasts.
@@ -94,6 +98,7 @@ impl House {
             ways: Ways::new(&ids),
             loops: hash(&ids),
             nonces: Nonces::new(hash(&ids), base::limits::NONCES_MAX),
+            locator: Locator::new(config.dns.speaks, &config.dns.enum_suffix),
             sources: Sources::new(hash(&ids), config.challenges_per_source),
             store,
             metrics: Arc::default(),
@@ -142,6 +147,21 @@ impl House {
     /// A connection to `peer`, the one that stands or one opened now: its hop is good for sending at once.
     pub fn dial(&self, peer: SocketAddr) -> Option<Hop> {
         self.flows.dial(peer)
+    }
+
+    /// The way to a server that was located: by a UDP socket of its family, `listener`'s where that is one, or by a
+    /// connection. TLS is not among what [`crate::config::Dns`] says that we speak.
+    pub fn way_to(&self, target: &Target, listener: u8) -> Option<Hop> {
+        match target.transport {
+            Transport::Udp => {
+                let is_v6 = target.address.ip().to_canonical().is_ipv6();
+                let is_one = |number: &usize| self.config.udp.get(*number).is_some_and(|name| name.is_v6 == is_v6);
+                let number = [usize::from(listener)].into_iter().chain(0..self.config.udp.len()).find(is_one)?;
+                Some(Hop::udp(u8::try_from(number).ok()?, target.address))
+            }
+            Transport::Tcp => self.dial(target.address),
+            Transport::Tls => None,
+        }
     }
 
     /// The canonical address of whoever logs in by `name` in `domain`.

@@ -8,6 +8,7 @@ pub mod contact;
 pub mod hop;
 pub mod house;
 pub mod keeper;
+pub mod locator;
 pub mod message;
 pub mod metrics;
 pub mod node;

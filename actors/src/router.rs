@@ -13,7 +13,7 @@ use base::limits::MAX_FORWARDS;
 use base::{Aor, Now};
 use im::routing::{Business, Route, business};
 use sip::digest::{Credentials, Verdict};
-use sip::{Forward, Layout, Method, Name, ParseError, Reply, Uri, View};
+use sip::{Forward, Layout, Method, Name, ParseError, Reply, Scheme, Uri, View};
 use smallvec::SmallVec;
 
 use crate::hop::Hop;
@@ -253,7 +253,25 @@ impl<'a> Case<'a> {
         let uri = Uri::parse(way.uri).map_err(|_| im::Refusal::new(400, "Malformed Request-URI"))?;
         match self.device()? {
             Some((aor, _)) => Ok(Route::User(aor)),
-            None => self.house.routing.route(&uri),
+            None => self.route_uri(&uri),
+        }
+    }
+
+    fn route_uri(&self, uri: &Uri<'_>) -> Target {
+        let (routing, config) = (&self.house.routing, &self.house.config);
+        match uri.scheme {
+            // However it is written, a number is one address (RFC 3966 §4).
+            Scheme::Tel => {
+                let plan = locate::Plan { country: &config.dns.country, domains: &config.domains };
+                let number = locate::Number::of_uri(uri, plan).and_then(|number| number.aor());
+                number.map_or_else(|| routing.route(uri), |aor| Ok(Route::User(aor)))
+            }
+            // RFC 3861 §3: the SIP user of that name.
+            Scheme::Other => match locate::place::sip_of_im(uri) {
+                Some(sip) => Uri::parse(sip.as_bytes()).map_or_else(|_| routing.route(uri), |sip| routing.route(&sip)),
+                None => routing.route(uri),
+            },
+            Scheme::Sip | Scheme::Sips => routing.route(uri),
         }
     }
 

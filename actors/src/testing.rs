@@ -28,7 +28,7 @@ pub fn house(change: impl FnOnce(&mut Config)) -> Arc<House> {
 
 /// The same over a store of the test's.
 pub fn house_over(store: Store, change: impl FnOnce(&mut Config)) -> Arc<House> {
-    let name = |port| ListenerName { sent_by: format!("127.0.0.1:{port}") };
+    let name = |port| ListenerName { sent_by: format!("127.0.0.1:{port}"), is_v6: false };
     let mut config = Config { udp: vec![name(5060), name(5062)], tcp: name(5061), ..Config::default() };
     change(&mut config);
     // Every house has keys of its own.

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! root ─┬─ store             the keeper of the one writer: if that ends, all falls
+//!       ├─ locator           one search of the DNS a domain or number
 //!       ├─ shard × cores ─┬─ transactions   the sweeper of timers
 //!       │                 ├─ users          a nursery: an actor an active user
 //!       │                 └─ sessions       a nursery: an actor a session, and one a passage
@@ -15,6 +16,7 @@ use actix::{Actor, Addr, ArbiterHandle};
 
 use crate::house::House;
 use crate::keeper::Keeper;
+use crate::locator::LocatorActor;
 use crate::node::Node;
 use crate::nursery::Nursery;
 use crate::session_nursery::SessionNursery;
@@ -47,7 +49,7 @@ const DOORS: &str = "doors";
 
 /// Plants the tree on the shards' threads. `doors` are the listeners; `fallen` is called when the root gives up.
 pub fn plant(house: &Arc<House>, shards: &[ArbiterHandle], doors: Vec<Child>, fallen: impl FnOnce() + 'static) -> Tree {
-    let mut children = vec![store(house)];
+    let mut children = vec![store(house), locator(house)];
     children.extend(shards.iter().enumerate().map(|(number, arbiter)| shard(house, number, arbiter)));
     children.push(doors_of(doors));
     let node = Node::new("root", "supervisor", 0);
@@ -68,6 +70,12 @@ fn store(house: &Arc<House>) -> Child {
     Child::new(node.clone(), move |lifeline| {
         Some(Handle::to(Keeper::new(house.clone(), node.clone(), lifeline).start()))
     })
+}
+
+fn locator(house: &Arc<House>) -> Child {
+    let node = Node::new("locator", "locator", base::limits::LOCATOR_MAILBOX_MAX);
+    let house = house.clone();
+    Child::new(node.clone(), move |lifeline| Some(Handle::to(LocatorActor::start_here(&house, node.clone(), lifeline))))
 }
 
 fn shard(house: &Arc<House>, number: usize, arbiter: &ArbiterHandle) -> Child {

@@ -9,6 +9,7 @@
 
 mod choice;
 mod inbox;
+mod locating;
 mod plan;
 mod registration;
 mod watch;
@@ -105,6 +106,8 @@ struct Here {
     /// Messages and letters under way to contacts, by number.
     tries: HashMap<u32, Try>,
     next_try: u32,
+    /// Messages and letters whose contacts' servers are being looked for.
+    locating: usize,
     /// Commits under way.
     writes: usize,
     /// The number of the last REGISTER that was written, and of the last whose outcome is known.
@@ -331,8 +334,8 @@ impl UserActor {
             Offer::AccountChanged(heard) => self.reload(heard, ctx),
             Offer::Perhaps { receiver, answer } => self.perhaps(receiver, answer, ctx),
             Offer::Expired(letter) => self.expired(*letter, now, ctx),
-            Offer::Devices { passage, wanted } => self.devices(passage, &wanted, now),
-            Offer::Whereabouts { session, wanted } => self.whereabouts(session, &wanted, now),
+            Offer::Devices { passage, wanted } => self.devices(passage, &wanted, now, ctx),
+            Offer::Whereabouts { session, wanted } => self.whereabouts(session, &wanted, now, ctx),
             Offer::Watch(answer) => self.watch(answer, now),
             Offer::FlowLost(conn) => self.flow_lost(conn, now, ctx),
             #[expect(clippy::panic, reason = "it is what the operator's test asks for")]
@@ -507,6 +510,7 @@ impl Here {
             tries: HashMap::new(),
             // Numbers of two actors of one user never meet: answers to what a dead one asked are not taken for others.
             next_try: house.ids.next_u64() as u32 >> 1,
+            locating: 0,
             writes: 0,
             registers: (0, 0),
             rereading: None,

@@ -43,7 +43,7 @@ impl Server {
         let config = Arc::new(config);
         let doors = Doors::bind(&config, 1).unwrap();
         let (udp, tcp) = (doors.udp_addresses()[0], doors.tcp_addresses()[0]);
-        let name = |address: SocketAddr| ListenerName { sent_by: address.to_string() };
+        let name = |address: SocketAddr| ListenerName { sent_by: address.to_string(), is_v6: address.is_ipv6() };
         let mut settings = actors::Config { udp: vec![name(udp)], tcp: name(tcp), ..actors::Config::default() };
         living(&mut settings);
         let store = storage::Store::in_memory();

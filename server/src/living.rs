@@ -236,13 +236,16 @@ fn house_config(settings: &Settings, shards: usize, doors: &Doors) -> Config {
     };
     let named = |address: &SocketAddr| {
         let (host, port) = name(address);
-        ListenerName { sent_by: format!("{host}:{port}") }
+        ListenerName { sent_by: format!("{host}:{port}"), is_v6: address.is_ipv6() }
     };
     let msrp = doors.msrp_addresses().first().map(|address| {
         let (host, port) = name(address);
         Place { host, port }
     });
-    let any = tcp.first().or(udp.first()).map_or_else(|| ListenerName { sent_by: "localhost:5060".into() }, named);
+    let any = tcp
+        .first()
+        .or(udp.first())
+        .map_or_else(|| ListenerName { sent_by: "localhost:5060".into(), is_v6: false }, named);
     let trusted = settings.auth.trusted_peers.iter().filter_map(|peer| match peer {
         TrustedPeer::Network(network) => Some(Network { address: network.address(), bits: network.prefix_bits() }),
         TrustedPeer::Name(_) => None,

@@ -12,6 +12,7 @@ use sip::transaction::{
 use sip::{Message, Method, Name};
 
 use super::{PassageActor, breadth_of, method_of};
+use crate::contact;
 use crate::hop::Hop;
 use crate::message::SessionKey;
 use crate::metrics::Count;
@@ -121,8 +122,8 @@ impl PassageActor {
     }
 
     fn try_call(&mut self, id: u32, now: Now) -> Option<()> {
-        let contact = self.contacts.get(id as usize)?;
-        let hop = contact.way(&self.house)?;
+        let hop = self.contacts.get_mut(id as usize)?.find_way(&self.house, now.at)?;
+        let contact = &self.contacts[id as usize];
         let transaction = self.house.sessions.random();
         let (request, from) = (self.caller.request()?, self.caller.hop()?);
         // RFC 5393 §5.3.3: all branches together have no more than the request had.
@@ -235,7 +236,11 @@ impl PassageActor {
                         self.send_cancel(at, now);
                         continue;
                     }
-                    Said::Response(status) => Move::Answer { target, status },
+                    Said::Response(503) | Said::Ended(End::TransportError) if self.goes_on(at, now) => continue,
+                    Said::Response(status) => {
+                        self.worked(target, status);
+                        Move::Answer { target, status }
+                    }
                     Said::Ended(End::Timeout) => Move::Silent { target },
                     // Passed over where it has answered.
                     Said::Ended(End::Done | End::TransportError) => Move::Failed { target },
@@ -254,6 +259,33 @@ impl PassageActor {
         let is_open = self.rules.as_ref().is_some_and(|rules| !rules.is_decided());
         self.branches.retain(|branch| !branch.machine.is_ended() || (is_open && branch.heard.is_some()));
         was_busy
+    }
+
+    /// Whether the next server of a contact's host is called, after a 503 or a transport that failed (RFC 3263 §4.3).
+    fn goes_on(&mut self, at: usize, now: Now) -> bool {
+        let (house, branch) = (self.house.clone(), &mut self.branches[at]);
+        let Some(contact) = self.contacts.get_mut(branch.id as usize) else { return false };
+        let pause = branch.heard.as_ref().and_then(contact::retry_after);
+        let is_open = self.rules.as_ref().is_some_and(|rules| !rules.is_decided());
+        if !contact.failed(&house, pause, now.at) || !is_open || branch.answered_elsewhere {
+            return false;
+        }
+        let id = std::mem::replace(&mut branch.id, u32::MAX); // it makes way for the one that takes its number
+        self.estate.lock().open.retain(|each| each.id != id);
+        if self.try_call(id, now).is_none() {
+            self.branches[at].id = id;
+            return false;
+        }
+        self.branches[at].heard = None;
+        true
+    }
+
+    fn worked(&self, target: u32, status: u16) {
+        if status >= 200
+            && let Some(contact) = self.contacts.get(target as usize)
+        {
+            contact.worked(&self.house);
+        }
     }
 
     fn send_cancel(&mut self, at: usize, now: Now) {

@@ -67,15 +67,7 @@ impl Case<'_> {
         match row.as_ref().filter(|_| is_for_any).and_then(only) {
             Some((row, way)) if self.view.method() != Method::Invite => {
                 let contact = String::from_utf8_lossy(&way.contact).into_owned();
-                let contact = Contact {
-                    uri: contact,
-                    hop: way.hop,
-                    address: way.hop.peer(),
-                    routes: String::new(),
-                    q: 0,
-                    is_flow: false,
-                };
-                self.pass_to(turn, record, &row.aor, &contact);
+                self.pass_to(turn, record, &row.aor, &Contact::at(contact, String::new(), way.hop));
             }
             _ => {
                 let owner = row.map_or(receiver, |row| row.aor.clone());
@@ -132,7 +124,7 @@ impl Case<'_> {
         let Ok(way) = &self.way else { return };
         let (uri, routes) = itinerary::onward(way.uri, &way.rest);
         let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
-        let contact = Contact { uri: text(uri), hop, address: hop.peer(), routes: text(&routes), q: 0, is_flow: false };
+        let contact = Contact::at(text(uri), text(&routes), hop);
         if self.view.method() == Method::Invite {
             return self.start_passage(turn, record, Destination::Contact(Box::new(contact)));
         }
@@ -176,7 +168,7 @@ pub(super) fn acknowledge(house: &House, turn: &mut Turn, ack: View<'_>, from: H
     let Some(hop) = hop_along(house, &way).filter(|_| ack.max_forwards().ok().flatten() != Some(0)) else { return };
     let (uri, routes) = itinerary::onward(way.uri, &way.rest);
     let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
-    let contact = Contact { uri: text(uri), hop, address: hop.peer(), routes: text(&routes), q: 0, is_flow: false };
+    let contact = Contact::at(text(uri), text(&routes), hop);
     // The same for a repeat.
     let branch = format!("z9hG4bKa{:016x}", house.transactions.key(ack));
     let start = turn.arena.len();

@@ -17,7 +17,7 @@ use super::asking::Then;
 use super::estate::{Leg, Owed, Ringing};
 use super::media::Media;
 use super::{SessionActor, words};
-use crate::contact::{Contact, way_within};
+use crate::contact::{self, Contact, way_within};
 use crate::hop::Hop;
 use crate::message::SessionKey;
 use crate::router;
@@ -89,8 +89,8 @@ impl SessionActor {
     }
 
     fn call(&mut self, id: u32, now: Now) -> Option<()> {
-        let contact = self.contacts.get(id as usize)?.clone();
-        let hop = contact.way(&self.house)?;
+        let hop = self.contacts.get_mut(id as usize)?.find_way(&self.house, now.at)?;
+        let contact = self.contacts[id as usize].clone();
         let pair = self.house.switch.open(self.key)?;
         self.estate.lock().pairs.push(pair.clone());
         let random = || self.house.sessions.random();
@@ -288,15 +288,19 @@ impl SessionActor {
                     Output::Response { status, .. } => {
                         self.branches[at].refused = self.branches[at].heard.take();
                         self.close_branch(at);
-                        self.rules.handle(Move::Refused { branch: id, status }, now.at);
+                        if !self.goes_on(at, status, now) {
+                            self.rules.handle(Move::Refused { branch: id, status }, now.at);
+                        }
                     }
                     Output::Cancel => self.send_cancel(at, now),
                     Output::Ended(end) => {
                         if end != End::Done {
                             self.close_branch(at);
                         }
-                        // Passed over where it has answered.
-                        self.rules.handle(Move::Failed { branch: id }, now.at);
+                        if end != End::TransportError || !self.goes_on(at, 503, now) {
+                            // Passed over where it has answered.
+                            self.rules.handle(Move::Failed { branch: id }, now.at);
+                        }
                     }
                 }
             }
@@ -305,6 +309,25 @@ impl SessionActor {
         let is_open = self.rules.is_open();
         self.branches.retain(|branch| !branch.machine.is_ended() || (is_open && branch.refused.is_some()));
         was_busy
+    }
+
+    /// Whether the next server of a contact's host is called, after a 503 or a transport that failed (RFC 3263 §4.3).
+    fn goes_on(&mut self, at: usize, status: u16, now: Now) -> bool {
+        let (house, branch) = (self.house.clone(), &mut self.branches[at]);
+        let Some(contact) = self.contacts.get_mut(branch.id as usize) else { return false };
+        if status != 503 {
+            contact.worked(&house);
+            return false;
+        }
+        let pause = branch.refused.as_ref().and_then(contact::retry_after);
+        if !contact.failed(&house, pause, now.at) || !self.rules.is_open() {
+            return false;
+        }
+        branch.refused = None;
+        let id = branch.id;
+        // It makes way for the one that takes its number.
+        branch.id = u32::MAX;
+        self.call(id, now).is_some()
     }
 
     fn send_cancel(&mut self, at: usize, now: Now) {

@@ -10,9 +10,10 @@ use im::{Delivery, Device, Entry, EntryId};
 use sip::Message;
 
 use super::choice::Chosen;
+use super::locating::Reachable;
 use super::registration::serves;
 use super::{Here, TRIES, UserActor};
-use crate::contact::{Contact, hop_of};
+use crate::contact::{self, Contact, hop_of};
 use crate::hop::Hop;
 use crate::house::House;
 use crate::message::Wanted;
@@ -118,9 +119,8 @@ impl UserActor {
     }
 
     fn attempt(&mut self, what: What, now: Now, ctx: &mut Context<Self>) {
-        let patience = Patience::new(self.house.config.silence);
         let Some(here) = self.here() else { return };
-        if here.tries.len() >= TRIES {
+        if here.tries.len() + here.locating >= TRIES {
             match what {
                 What::Page { answer, .. } => return turn::fill_later(|turn| answer.overloaded(turn, now)),
                 What::Notice(entry) => return self.store(entry, None, false, None, now, ctx),
@@ -128,8 +128,8 @@ impl UserActor {
                 What::Letter { .. } | What::Done(..) => {}
             }
         }
-        let contacts = match here.choose(now, &what.wanted(), Here::im_bindings) {
-            Ok(contacts) => contacts,
+        let chosen = match here.choose(now, &what.wanted(), Here::im_bindings) {
+            Ok(chosen) => chosen,
             Err(status) => {
                 if let What::Page { answer, .. } = what {
                     turn::fill_later(|turn| answer.send(turn, now, status, b""));
@@ -137,6 +137,15 @@ impl UserActor {
                 return;
             }
         };
+        self.locate(chosen, now, ctx, |this, reachable, now, ctx| this.begin(what, reachable, now, ctx));
+    }
+
+    fn begin(&mut self, what: What, Reachable(contacts): Reachable, now: Now, ctx: &mut Context<Self>) {
+        let patience = Patience::new(self.house.config.silence);
+        let Some(here) = self.here() else { return };
+        if here.account.is_none() {
+            return what.refuse(now); // it was removed while its contacts were looked for
+        }
         let targets: Vec<Target> =
             contacts.iter().zip(0..).map(|(each, id)| Target { id, q: each.contact.q }).collect();
         let may_wait = match &what {
@@ -161,6 +170,13 @@ impl UserActor {
         ctx: &mut Context<Self>,
     ) {
         let (number, target) = ((token >> 32) as u32, token as u32);
+        let house = self.house.clone();
+        let Some(each) = self.here().and_then(|here| here.tries.get_mut(&number)) else { return };
+        if let Some(chosen) = each.contacts.get_mut(target as usize)
+            && goes_on(&mut chosen.contact, status, response.as_ref(), &house, now)
+        {
+            return self.send(number, target, now, ctx);
+        }
         let Some(each) = self.here().and_then(|here| here.tries.get_mut(&number)) else { return };
         // RFC 5626 §7: another flow of the device, as long as it has said nothing itself.
         if (status == 430 || (status == 503 && response.is_none())) && each.turn_to_spare(target) {
@@ -205,12 +221,14 @@ impl UserActor {
         let house = self.house.clone();
         let owner = self.aor.clone();
         let Some(each) = self.here().and_then(|here| here.tries.get_mut(&number)) else { return };
-        let Some(Chosen { contact, .. }) = each.contacts.get(target as usize) else { return };
+        let Some(Chosen { contact, .. }) = each.contacts.get_mut(target as usize) else { return };
         if each.what.is_stale(now) {
             return each.delivery.handle(Input::TransportFailed { target }, now); // its time ended in an earlier round
         }
         let token = u64::from(number) << 32 | u64::from(target);
-        let sent = contact.way(&house).and_then(|hop| {
+        let way = contact.find_way(&house, now.at);
+        let contact = &*contact;
+        let sent = way.and_then(|hop| {
             turn::fill_later(|turn| {
                 turn.counts.add(Count::Relayed);
                 house.transactions.ask(turn, hop, &owner, token, now, |out, branch| {
@@ -291,7 +309,31 @@ impl Try {
     }
 }
 
+/// Whether the next server of a contact's host is to be tried, after what the last one made of it (RFC 3263 §4.3). One that
+/// was silent has used up the sender's patience.
+fn goes_on(contact: &mut Contact, status: u16, response: Option<&Message>, house: &House, now: Now) -> bool {
+    match (response, status) {
+        (Some(response), 503) => contact.failed(house, contact::retry_after(response), now.at),
+        (Some(_), _) => {
+            contact.worked(house);
+            false
+        }
+        (None, 408) => {
+            contact.failed(house, None, now.at);
+            false
+        }
+        (None, _) => contact.failed(house, None, now.at),
+    }
+}
+
 impl What {
+    /// There is nobody to send it to any more.
+    fn refuse(self, now: Now) {
+        if let Self::Page { answer, .. } = self {
+            turn::fill_later(|turn| answer.send(turn, now, 404, b""));
+        }
+    }
+
     /// Which devices it is for. A letter and a message of the house are for all.
     fn wanted(&self) -> Wanted {
         match self {

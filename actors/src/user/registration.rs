@@ -16,7 +16,7 @@ use storage::bindings::StoredBinding;
 use storage::{Account, StoreError};
 
 use super::{Here, UserActor, in_time};
-use crate::contact::hop_of;
+use crate::contact::{Contact, hop_of};
 use crate::hop::{ConnId, Hop};
 use crate::house::House;
 use crate::metrics::Count;
@@ -282,7 +282,8 @@ impl UserActor {
         let bindings = here.im_bindings(now);
         // A way that leads nowhere is the actor's to find another for (RFC 3261 §18.2.2).
         let stands = |hop: Hop| hop.conn().is_none_or(|conn| house.flows.get(conn).is_some());
-        let is_plain = bindings.len() == 1 && bindings[0].path.is_empty() && stands(hop_of(bindings[0]));
+        let is_plain = matches!(&bindings[..], [one]
+            if one.path.is_empty() && stands(hop_of(one)) && Contact::of(one).wants(&house).is_none());
         let ways = bindings.iter().map(|binding| ReachWay {
             contact: binding.contact.as_bytes().into(),
             hop: hop_of(binding),

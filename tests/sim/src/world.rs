@@ -96,9 +96,13 @@ impl World {
     pub fn new(seed: u64, users: usize) -> Self {
         clock::reset();
         let partitions = Partitions::new(4);
-        let udp = vec![ListenerName { sent_by: HOUSE.into() }];
-        let config =
-            Config { udp, tcp: ListenerName { sent_by: HOUSE.into() }, challenges_per_source: 0, ..Config::default() };
+        let udp = vec![ListenerName { sent_by: HOUSE.into(), is_v6: false }];
+        let config = Config {
+            udp,
+            tcp: ListenerName { sent_by: HOUSE.into(), is_v6: false },
+            challenges_per_source: 0,
+            ..Config::default()
+        };
         let memory = Memory::new(partitions, Arc::new(clock::Wall));
         let world = Self {
             seed,

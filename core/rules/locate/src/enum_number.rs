@@ -17,10 +17,10 @@ use base::limits::{
 use hashbrown::HashMap;
 use sip::{Scheme, Uri};
 
-use crate::next_hop::Failure;
 use crate::number::Number;
 use crate::place::{Service, is_name};
 use crate::question::{Answer, Kind, Naptr, Question, Record};
+use crate::search::{Failure, Outcome, Output, Search};
 use crate::substitution::Substitution;
 
 /// One of the ways to whoever has a number.
@@ -32,23 +32,8 @@ pub struct EnumUri {
     pub uri: String,
 }
 
-/// What the machine wants, or has found out.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Output {
-    /// Answer this, by [`EnumNumber::handle`].
-    Ask(Question),
-    /// The end.
-    Done(Outcome),
-}
-
-/// What came of it, and for how long that holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outcome {
-    /// The URIs, best first; one at least.
-    pub found: Result<Vec<EnumUri>, Failure>,
-    /// How long it may be believed.
-    pub ttl: Duration,
-}
+/// The URIs of one number, best first; one at least.
+pub type Uris = Vec<EnumUri>;
 
 /// The search for the owner of one number.
 #[derive(Debug)]
@@ -59,7 +44,7 @@ pub struct EnumNumber {
     ttl: Duration,
     is_unsure: bool,
     asked: Option<Question>,
-    outputs: Vec<Output>,
+    outputs: Vec<Output<Uris>>,
 }
 
 /// A rule that can be used.
@@ -83,21 +68,6 @@ impl EnumNumber {
             Self { number, start, rules: HashMap::new(), ttl: DNS_TTL_MAX, is_unsure: false, asked, outputs };
         search.walk();
         search
-    }
-
-    /// An answer has come. One that nobody waits for changes nothing.
-    pub fn handle(&mut self, question: &Question, answer: Answer) {
-        if self.asked.as_ref() == Some(question) {
-            self.asked = None;
-            let rules = self.read(answer);
-            self.rules.insert(question.name.clone(), rules);
-            self.walk();
-        }
-    }
-
-    /// What it wants, or has found; the last one is [`Output::Done`].
-    pub fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop()
     }
 
     /// The rules of a name that can be used, in their order: by order, then preference, equal ones as they came (RFC 6116
@@ -145,7 +115,7 @@ impl EnumNumber {
         self.outputs.push(output);
     }
 
-    fn outcome(&self, mut found: Vec<EnumUri>) -> Outcome {
+    fn outcome(&self, mut found: Vec<EnumUri>) -> Outcome<Uris> {
         found.truncate(ENUM_URIS_MAX);
         let failure = if self.is_unsure { Failure::Unknown } else { Failure::Nothing };
         Outcome { found: if found.is_empty() { Err(failure) } else { Ok(found) }, ttl: self.ttl }
@@ -188,6 +158,23 @@ impl EnumNumber {
     }
 }
 
+impl Search for EnumNumber {
+    type Found = Uris;
+
+    fn handle(&mut self, question: &Question, answer: Answer) {
+        if self.asked.as_ref() == Some(question) {
+            self.asked = None;
+            let rules = self.read(answer);
+            self.rules.insert(question.name.clone(), rules);
+            self.walk();
+        }
+    }
+
+    fn poll_output(&mut self) -> Option<Output<Uris>> {
+        self.outputs.pop()
+    }
+}
+
 /// The enumservices that lead to messages: `E2U+sip` (RFC 3764), `E2U+im` (RFC 5028), `E2U+pres` (RFC 3953), several of
 /// them (RFC 6116 §3.4.3), and the older spelling `sip+E2U` (§5.2).
 fn services(field: &str) -> impl Iterator<Item = Service> {
@@ -222,7 +209,7 @@ mod tests {
     const TTL: Duration = Duration::from_secs(60);
     const AT: &str = "3.8.0.0.6.9.2.3.6.1.4.4.e164.arpa";
 
-    fn search(zone: &Zone) -> (Outcome, usize) {
+    fn search(zone: &Zone) -> (Outcome<Uris>, usize) {
         let plan = Plan { country: "", domains: &[] };
         let number = Number::of_local(b"+441632960083", None, plan).unwrap();
         let (mut machine, mut asked) = (EnumNumber::start(&number, "E164.arpa"), 0);

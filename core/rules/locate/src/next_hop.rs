@@ -13,7 +13,6 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use base::limits::{
     DNS_ADDRESSES_MAX, DNS_FAILURE_TTL, DNS_NEGATIVE_TTL_MAX, DNS_QUESTIONS_MAX, DNS_RECORDS_MAX, DNS_TTL_MAX,
@@ -23,41 +22,7 @@ use hashbrown::HashMap;
 use crate::located::{Located, Server};
 use crate::place::{Host, Place, Service, Speaks, Transport, is_name};
 use crate::question::{Answer, Kind, Naptr, Question, Record, Srv};
-
-/// Why a place has no target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Failure {
-    /// There is no such name, or it has no server.
-    #[error("no server by this name")]
-    Nothing,
-    /// Its owner says that it has no such service (RFC 2782: the target is the root).
-    #[error("the domain offers no such service")]
-    Refused,
-    /// It is reached by no transport that we speak, or may speak with it.
-    #[error("no transport in common")]
-    Unspoken,
-    /// The DNS could not say.
-    #[error("the name servers do not answer")]
-    Unknown,
-}
-
-/// What the machine wants, or has found out.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Output {
-    /// Answer this, by [`NextHop::handle`].
-    Ask(Question),
-    /// The end.
-    Done(Outcome),
-}
-
-/// What came of it, and for how long that holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outcome {
-    /// The servers.
-    pub found: Result<Located, Failure>,
-    /// How long it may be believed: as long as the answer that ends first.
-    pub ttl: Duration,
-}
+use crate::search::{Failure, Outcome, Output, Search};
 
 /// The search for the servers of one place.
 #[derive(Debug)]
@@ -66,7 +31,7 @@ pub struct NextHop {
     speaks: Speaks,
     answers: HashMap<Question, Option<Answer>>,
     open: usize,
-    outputs: Vec<Output>,
+    outputs: Vec<Output<Located>>,
 }
 
 /// Nothing can be said before these are answered.
@@ -101,21 +66,6 @@ impl NextHop {
         let mut search = Self { place, speaks, answers: HashMap::new(), open: 0, outputs: Vec::new() };
         search.walk();
         search
-    }
-
-    /// An answer has come. One that nobody waits for changes nothing.
-    pub fn handle(&mut self, question: &Question, answer: Answer) {
-        let Some(open @ None) = self.answers.get_mut(question) else { return };
-        *open = Some(bounded(answer));
-        self.open -= 1;
-        if self.open == 0 {
-            self.walk();
-        }
-    }
-
-    /// What it wants, or has found; the last one is [`Output::Done`].
-    pub fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop()
     }
 
     /// Walks as far as the answers lead.
@@ -348,6 +298,23 @@ impl NextHop {
         let open: Vec<Question> =
             questions.filter(|question| !matches!(self.answers.get(question), Some(Some(_)))).collect();
         if open.is_empty() { Ok(()) } else { Err(Stop::Wants(Wanted(open))) }
+    }
+}
+
+impl Search for NextHop {
+    type Found = Located;
+
+    fn handle(&mut self, question: &Question, answer: Answer) {
+        let Some(open @ None) = self.answers.get_mut(question) else { return };
+        *open = Some(bounded(answer));
+        self.open -= 1;
+        if self.open == 0 {
+            self.walk();
+        }
+    }
+
+    fn poll_output(&mut self) -> Option<Output<Located>> {
+        self.outputs.pop()
     }
 }
 

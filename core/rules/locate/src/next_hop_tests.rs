@@ -1,5 +1,7 @@
 //! RFC 3263 as tables: a zone, a URI, what we speak, and where that leads.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 use sip::{Uri, Via};
 
@@ -14,7 +16,7 @@ const CLEAR: Speaks = Speaks { udp: V4, tcp: V4, tls: Families::NONE };
 const TTL: Duration = Duration::from_secs(60);
 
 /// Runs a search to its end: the outcome, and the questions in the order in which they were asked.
-fn search(zone: &Zone, place: Place, speaks: Speaks) -> (Outcome, Vec<Question>) {
+fn search(zone: &Zone, place: Place, speaks: Speaks) -> (Outcome<Located>, Vec<Question>) {
     let (mut machine, mut asked) = (NextHop::start(place, speaks), Vec::new());
     loop {
         match machine.poll_output() {
@@ -228,7 +230,7 @@ fn what_can_be_asked_at_once_is_and_nothing_twice() {
     let Some(Output::Ask(first)) = machine.poll_output() else { panic!("a question") };
     assert_eq!(machine.poll_output(), None);
     machine.handle(&first, plain().answer(&first));
-    let second: Vec<Output> = std::iter::from_fn(|| machine.poll_output()).collect();
+    let second: Vec<Output<Located>> = std::iter::from_fn(|| machine.poll_output()).collect();
     assert_eq!(second.len(), 3, "all three SRV questions together: {second:?}");
     machine.handle(&first, Answer::Unknown);
     assert_eq!(machine.poll_output(), None, "what nobody waits for changes nothing");
