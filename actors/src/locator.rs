@@ -21,11 +21,13 @@ use std::time::{Duration, Instant};
 
 use actix::Recipient;
 use base::limits::LOCATED_MAX;
-use locate::{Answer, Dice, Failure, Health, Located, Number, Place, Question, Speaks, Target, Targets, Uris};
+use locate::{Dice, Failure, Health, Located, Number, Place, Speaks, Target, Targets, Uris};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::oneshot;
 
 use crate::node::Node;
+
+pub use locate::{Answer, Kind, Naptr, Question, Record, Srv};
 
 pub use actor::LocatorActor;
 use actor::{Locate, LocateNumber, Reply};

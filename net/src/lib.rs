@@ -3,6 +3,7 @@
 
 pub mod config;
 pub mod dialer;
+pub mod dns;
 pub mod doors;
 pub mod error;
 pub mod gate;
@@ -13,6 +14,7 @@ pub mod writer;
 
 pub use config::Config;
 pub use dialer::Dialer;
+pub use dns::Dns;
 pub use doors::Doors;
 pub use error::NetError;
 pub use gate::Gate;

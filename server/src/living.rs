@@ -14,7 +14,8 @@ use actors::switch::Place;
 use actors::tree::{self, Tree};
 use actors::{Config, House};
 use base::{Aor, IdMaker, Now};
-use net::{Dialer, Doors, Gate, NetError};
+use locate::{Families, Speaks};
+use net::{Dialer, Dns, Doors, Gate, NetError};
 use serde_json::{Value, json};
 use storage::Store;
 
@@ -63,6 +64,11 @@ impl Living {
         let secret =
             store.secret("gruu", House::fresh_secret(&ids)).map_err(|error| LivingError::System(error.to_string()))?;
         let house = House::keyed(config, store, ids, Now::read, &secret);
+        match Dns::new(&settings.dns.servers) {
+            Ok(names) => house.locator.introduce(Arc::new(names)),
+            // Who is served here is served all the same.
+            Err(error) => tracing::warn!(%error, "Other domains and numbers are not found (set dns.servers)"),
+        }
         let gate = Gate::new(doors_config.connections, doors_config.connections_per_source);
         let arbiters: Vec<Arbiter> = (0..shards).map(|_| Arbiter::new()).collect();
         for (shard, arbiter) in arbiters.iter().enumerate() {
@@ -146,6 +152,7 @@ impl View {
     /// Prometheus text.
     pub fn write_metrics(&self, out: &mut String) {
         self.house.metrics.write(out);
+        self.house.locator.write(out, self.house.now().at);
         self.gate.write(out);
         let gauge = |out: &mut String, name, help, value: usize| metric(out, name, "gauge", help, value);
         gauge(out, "parlour_transactions", "Transactions kept", self.house.transactions.len());
@@ -246,6 +253,16 @@ fn house_config(settings: &Settings, shards: usize, doors: &Doors) -> Config {
         .first()
         .or(udp.first())
         .map_or_else(|| ListenerName { sent_by: "localhost:5060".into(), is_v6: false }, named);
+    let families = |addresses: &[SocketAddr]| Families {
+        v4: addresses.iter().any(SocketAddr::is_ipv4),
+        v6: addresses.iter().any(SocketAddr::is_ipv6),
+    };
+    let dns = actors::config::Dns {
+        // RFC 3261 §18.2.1: who sends by a transport listens there too.
+        speaks: Speaks { udp: families(&udp), tcp: families(&tcp), tls: Families::NONE },
+        enum_suffix: settings.dns.enum_suffix.clone(),
+        country: settings.dns.country.clone(),
+    };
     let trusted = settings.auth.trusted_peers.iter().filter_map(|peer| match peer {
         TrustedPeer::Network(network) => Some(Network { address: network.address(), bits: network.prefix_bits() }),
         TrustedPeer::Name(_) => None,
@@ -254,6 +271,7 @@ fn house_config(settings: &Settings, shards: usize, doors: &Doors) -> Config {
         domains: settings.domains.clone(),
         realm: settings.auth.realm.clone(),
         algorithms: settings.auth.algorithms.clone(),
+        dns,
         trusted: trusted.collect(),
         udp: udp.iter().map(named).collect(),
         tcp: any,

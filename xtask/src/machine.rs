@@ -21,11 +21,13 @@ const BUILD: [Need; 3] = [
 ];
 
 /// The programs of others that `tests/e2e` meets.
-const PEERS: [Need; 4] = [
+const PEERS: [Need; 5] = [
     Need { package: "sip-tester", is_there: || shell::which("sipp").is_some() },
     Need { package: "linphone-cli", is_there: || shell::which("linphonec").is_some() },
     Need { package: "baresip", is_there: || shell::which("baresip").is_some() },
     Need { package: "tshark", is_there: || shell::which("tshark").is_some() },
+    // The program alone: nothing is started by its installation.
+    Need { package: "dnsmasq-base", is_there: || Path::new("/usr/sbin/dnsmasq").exists() },
 ];
 
 /// Installs what building needs, or says why it cannot.

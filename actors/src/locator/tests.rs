@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use base::limits::{DNS_FAILURE_TTL, DNS_QUESTION_TIME_MAX, LOCATE_FLIGHTS_MAX, LOCATE_WAITERS_MAX};
-use locate::{Kind, Plan, Service, Transport, Zone};
+use locate::{Plan, Service, Transport, Zone};
 
 use super::*;
 use crate::node::State;

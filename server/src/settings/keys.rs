@@ -160,13 +160,13 @@ pub static SECTIONS: &[Section] = &[
         name: "dns",
         doc: "How other domains and telephone numbers are looked up.",
         keys: &[
-            later(text("servers", "[]", "Name servers: [\"127.0.0.1:5300\"]; empty: the system's.")),
-            later(text("enum_suffix", r#""e164.arpa""#, "The zone of ENUM (RFC 6116).")),
-            later(text(
+            text("servers", "[]", "Name servers: [\"127.0.0.1:5300\"]; empty: the system's."),
+            text("enum_suffix", r#""e164.arpa""#, "The zone of ENUM (RFC 6116)."),
+            text(
                 "country",
                 r#""""#,
                 "\"49\": numbers that begin with 0 are national ones (+49...); empty: only +... is a number.",
-            )),
+            ),
         ],
     },
     Section {

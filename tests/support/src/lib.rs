@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod binary;
+pub mod names;
 pub mod node;
 pub mod peer;
 pub mod phone;
@@ -14,6 +15,7 @@ pub mod programs;
 pub mod torture;
 pub mod wire;
 
+pub use names::NameServer;
 pub use node::Node;
 pub use peer::Peer;
 pub use phone::Phone;

@@ -1,4 +1,4 @@
-//! Programs of others that tests meet: sipp, linphonec, baresip, tshark.
+//! Programs of others that tests meet: sipp, linphonec, baresip, tshark, dnsmasq.
 
 use std::fs::File;
 use std::io::{Read, Seek, Write};
@@ -17,7 +17,9 @@ pub fn find(program: &str) -> Option<PathBuf> {
         return None;
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file());
+    // Where servers stand is not in everybody's path.
+    let folders = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
+    let found = folders.into_iter().map(|folder| folder.join(program)).find(|file| file.is_file());
     if found.is_none() {
         skip(&format!("{program} is not installed (`cargo xtask test` as root installs it)"));
     }
@@ -139,7 +141,7 @@ impl Drop for Talk {
 }
 
 #[allow(clippy::print_stderr, reason = "who reads a failed test needs what the program said")]
-fn show(words: &str) {
+pub(crate) fn show(words: &str) {
     eprintln!("---- what the program wrote\n{words}\n----");
 }
 
