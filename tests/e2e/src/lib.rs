@@ -15,6 +15,7 @@ mod backup;
 mod commands;
 mod disk;
 mod dissector;
+mod dns;
 mod documents;
 mod garbage;
 mod kill;

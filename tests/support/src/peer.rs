@@ -37,7 +37,15 @@ impl Peer {
     /// # Panics
     /// When the address is not ours.
     pub fn udp_from(local: IpAddr, server: SocketAddr) -> Self {
-        let socket = UdpSocket::bind((local, 0)).expect("a UDP port is free");
+        Self::udp_at(SocketAddr::new(local, 0), server)
+    }
+
+    /// From a port that others know.
+    ///
+    /// # Panics
+    /// When the address is not ours, or somebody has the port.
+    pub fn udp_at(local: SocketAddr, server: SocketAddr) -> Self {
+        let socket = UdpSocket::bind(local).unwrap_or_else(|fault| panic!("{local}: {fault}"));
         Self { line: Line::Udp(socket), server, heard: VecDeque::new() }
     }
 
