@@ -25,8 +25,7 @@ use crate::transactions::{Answer, Parties, SIP_PORT, Served, Slot};
 use crate::turn::Turn;
 
 /// What we answer OPTIONS and 405 with (RFC 3261 §20.5).
-const ALLOW: &[u8] =
-    b"Allow: REGISTER, MESSAGE, INVITE, ACK, CANCEL, BYE, SUBSCRIBE, OPTIONS, UPDATE, PRACK\r\n";
+const ALLOW: &[u8] = b"Allow: REGISTER, MESSAGE, INVITE, ACK, CANCEL, BYE, SUBSCRIBE, OPTIONS, UPDATE, PRACK\r\n";
 /// Fields that a relayed request of a client loses: credentials for us, and what only trusted nodes may say (RFC 3325 §5).
 const STRIP_CLIENT: &[Name] = &[
     Name::Authorization,

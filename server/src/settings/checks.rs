@@ -9,11 +9,15 @@ use super::network::TrustedPeer;
 use super::read::Reader;
 use super::sections::Settings;
 
+/// Where the system says which name servers it asks.
+const NAME_SERVERS: &str = "/etc/resolv.conf";
+
 /// Notes what does not fit as faults; what an operator should know comes back as notices.
 pub fn fit_together(settings: &Settings, reader: &mut Reader) -> Vec<String> {
     domains(settings, reader);
     files(settings, reader);
     addresses(settings, reader);
+    name_servers(settings, reader);
     services(settings, reader);
     limits(settings, reader);
     orders(settings, reader);
@@ -124,6 +128,18 @@ fn take(key: &'static str, address: SocketAddr, taken: &mut BTreeMap<SocketAddr,
     }
 }
 
+fn name_servers(settings: &Settings, reader: &mut Reader) {
+    let servers = &settings.dns.servers;
+    for (at, server) in servers.iter().enumerate() {
+        if servers[..at].contains(server) {
+            reader.fault("dns.servers", format!("{server} stands there twice (take one out)"));
+        }
+        if server.ip().is_unspecified() || server.ip().is_multicast() {
+            reader.fault("dns.servers", format!("{server} is nobody's address (name the host that answers there)"));
+        }
+    }
+}
+
 /// Addresses of our own services are told apart by their user parts.
 fn services(settings: &Settings, reader: &mut Reader) {
     let services = [
@@ -179,6 +195,13 @@ fn notices(settings: &Settings) -> Vec<String> {
     }
     let http = settings.http.listen;
     notices.push(format!("http.listen: {http} stays closed: XCAP and WebSocket are not built into this version"));
+    if settings.dns.servers.is_empty()
+        && let Err(why) = File::open(NAME_SERVERS)
+    {
+        notices.push(format!(
+            "dns.servers is empty, and the system's cannot be read from {NAME_SERVERS}: {why}: other domains and numbers are not found"
+        ));
+    }
     if settings.tls.cert.is_some() {
         notices.push("[tls] is read and checked, but nothing in this version speaks TLS yet".to_owned());
     }

@@ -133,7 +133,11 @@ fn each_faulty_value_is_named() {
         ("[tls]\ncert = \"no-such-file.pem\"", "tls.cert", "cannot be read"),
         ("[tls]\ncert = \"Cargo.toml\"", "tls.key", "is missing beside"),
         ("[dns]\nservers = [\"dns.example.com\"]", "dns.servers", "no socket address"),
+        ("[dns]\nservers = [\"127.0.0.1\", \"127.0.0.1:53\"]", "dns.servers", "stands there twice"),
+        ("[dns]\nservers = [\"0.0.0.0\"]", "dns.servers", "nobody's address"),
+        ("[dns]\nenum_suffix = \"a..b\"", "dns.enum_suffix", "no domain"),
         ("[dns]\ncountry = \"+49\"", "dns.country", "country code"),
+        ("[dns]\ncountry = \"0\"", "dns.country", "country code"),
         ("[federation]\nallow = [\"a b\"]", "federation.allow", "no domain"),
         ("[federation]\ndeny = [\"example.com\"]", "federation.deny", "served here"),
         ("[federation]\nrequire_tls = false", "federation.require_tls", "not built"),
@@ -235,8 +239,8 @@ fn what_is_right_is_taken() {
 
 #[test]
 fn what_stays_closed_is_said_and_is_no_fault() {
-    let notices = loaded("[history]\nlimit = 5\n[dns]\ncountry = \"44\"\n").unwrap().notices;
-    for words in ["http.listen: 127.0.0.1:8080 stays closed", "history.limit", "dns.country"] {
+    let notices = loaded("[history]\nlimit = 5\n[federation]\nrate = 5\n").unwrap().notices;
+    for words in ["http.listen: 127.0.0.1:8080 stays closed", "history.limit", "federation.rate"] {
         assert!(notices.iter().any(|notice| notice.contains(words)), "{words} in {notices:?}");
     }
     let public = loaded("[admin]\nlisten = \"0.0.0.0:9090\"\n").unwrap().notices;

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use actix::{Actor, Arbiter, Context, Handler};
+use actors::locator::Names;
 use actors::message::Dial;
 use actors::node::Node;
 use actors::outbox::Outbox;
@@ -116,7 +117,14 @@ pub struct Life {
 
 impl Life {
     /// Begins; to be called within a runtime of its own.
-    pub fn begin(memory: &Memory, dice: &mut Dice, temper: Temper, config: Config, bus: Bus) -> Self {
+    pub fn begin(
+        memory: &Memory,
+        dice: &mut Dice,
+        temper: Temper,
+        config: Config,
+        names: Option<Arc<dyn Names>>,
+        bus: Bus,
+    ) -> Self {
         clock::begin_life();
         let disk = Disk::new(memory.clone(), bus.clone(), dice.fork(), temper);
         let store = Store::over(Arc::new(disk.clone()), Arc::new(clock::Wall));
@@ -125,6 +133,9 @@ impl Life {
         seed[8..].copy_from_slice(&dice.next().to_be_bytes());
         let shards = config.shards;
         let house = House::new(config, store, IdMaker::new(seed), clock::now);
+        if let Some(names) = names {
+            house.locator.introduce(names);
+        }
         let out = Outgoing::default();
         tree::attach_shard(&house, Box::new(Sink { bus: bus.clone(), out: out.clone() }));
         house.introduce(Dialler { bus: bus.clone(), out: out.clone() }.start().recipient());

@@ -8,9 +8,9 @@
 //!  reference: what was sent, what was answered, what arrived  ──────────────────────────────>  judged at the end
 //! ```
 //!
-//! One file a promise: [`no_loss`], [`order`], [`races`], [`kills`], [`panics`], [`disk_full`], [`garbage`], [`forks`]. A failure
-//! prints the seed; `PARLOUR_SIM_SEED=N` (or `cargo xtask sim --seed N`) plays that world again, `PARLOUR_SIM_WORLDS=N`
-//! plays more of them. No socket, no file and no real clock is touched.
+//! One file a promise: [`no_loss`], [`order`], [`races`], [`kills`], [`panics`], [`disk_full`], [`garbage`], [`forks`],
+//! [`names`]. A failure prints the seed; `PARLOUR_SIM_SEED=N` (or `cargo xtask sim --seed N`) plays that world again,
+//! `PARLOUR_SIM_WORLDS=N` plays more of them. No socket, no file and no real clock is touched.
 
 #![cfg(test)]
 
@@ -32,6 +32,7 @@ mod disk_full;
 mod forks;
 mod garbage;
 mod kills;
+mod names;
 mod no_loss;
 mod order;
 mod panics;

@@ -9,7 +9,7 @@ use crate::script::seeds;
 use crate::world::World;
 
 /// Numbers of what a phone has got, in the order in which it first got each.
-fn screen(world: &World, to: usize) -> Vec<usize> {
+pub(crate) fn screen(world: &World, to: usize) -> Vec<usize> {
     let said = world.reference.said.iter().filter(|said| said.to == to);
     let mut shown: Vec<(u64, usize)> = said
         .filter_map(|said| Some((said.offers.iter().filter_map(|offer| offer.arrived_ms).min()?, said.number)))

@@ -76,6 +76,8 @@ pub struct Phone {
     pub q: u16,
     /// Says its user's other address in From.
     pub uses_alias: bool,
+    /// Says its host's name in Contact.
+    pub is_named: bool,
     /// Tries again, as the same message, what failed or was not answered.
     pub persists: bool,
     /// What is to leave.
@@ -118,6 +120,7 @@ impl Phone {
             late_by: None,
             q: 1_000,
             uses_alias: false,
+            is_named: false,
             persists: true,
             out: Vec::new(),
             last_answer: Vec::new(),
@@ -137,7 +140,8 @@ impl Phone {
     /// Its Contact.
     pub fn contact(&self) -> String {
         let transport = if self.is_tcp { ";transport=tcp" } else { "" };
-        format!("sip:u{}@{}{transport}", self.user, self.addr)
+        let host = if self.is_named { format!("phone-{}.test", self.number) } else { self.addr.to_string() };
+        format!("sip:u{}@{host}{transport}", self.user)
     }
 
     /// Registers for so many seconds.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use actix_rt::{System, SystemRunner};
 use actors::Config;
 use actors::config::ListenerName;
+use actors::locator::Names;
 use actors::message::Offer;
 use actors::metrics::Count;
 use actors::supervise::Fall;
@@ -64,6 +65,8 @@ pub struct World {
     pub temper: Temper,
     /// The house's settings.
     pub config: Config,
+    /// Who knows the names of hosts, from the next life on.
+    pub names: Option<Arc<dyn Names>>,
     /// The phones.
     pub phones: Vec<Phone>,
     /// What was promised.
@@ -111,6 +114,7 @@ impl World {
             weather: Weather::calm(),
             temper: Temper::calm(),
             config,
+            names: None,
             phones: Vec::new(),
             reference: Reference::default(),
             life: None,
@@ -166,8 +170,8 @@ impl World {
         self.reference.life = number;
         self.lives.push((clock::world_ms(), u64::MAX));
         let (memory, temper, config) = (self.memory.clone(), self.temper.clone(), self.config.clone());
-        let dice = &mut self.dice;
-        self.life = Some(runner.block_on(async { Life::begin(&memory, dice, temper, config, bus) }));
+        let (dice, names) = (&mut self.dice, self.names.clone());
+        self.life = Some(runner.block_on(async { Life::begin(&memory, dice, temper, config, names, bus) }));
         self.runner = Some(runner);
     }
 
