@@ -111,7 +111,7 @@ impl Preferences {
         if self.reject.iter().any(|predicate| !predicate.terms.is_empty() && rejected(predicate)) {
             return None;
         }
-        let (mut sum, mut count) = (0, 0);
+        let (mut sum, mut count) = (0u32, 0u32);
         for predicate in &self.accept {
             let fits = predicate
                 .terms
@@ -135,7 +135,7 @@ impl Preferences {
             sum += score;
             count += 1;
         }
-        Some(if count == 0 { 0 } else { sum / count })
+        Some(sum.checked_div(count).unwrap_or_default())
     }
 }
 
