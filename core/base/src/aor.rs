@@ -22,6 +22,9 @@ pub enum AorError {
     /// No user part, or an octet in it that cannot stand there.
     #[error("the user part is missing or malformed")]
     User,
+    /// A control character in the user part, escaped.
+    #[error("the user part has a control character")]
+    Control,
     /// No host, or an octet in it that cannot stand there.
     #[error("the host is missing or malformed")]
     Host,
@@ -115,13 +118,20 @@ impl Aor {
 }
 
 /// RFC 3261 §25.1 `user`: unreserved, escaped, user-unreserved; an escape that need not be one is undone.
+///
+/// The grammar lets `%00` pass (RFC 4475 §3.1.1.4), but nobody of ours is called so: a name ends up in logs, files and
+/// terminals, which take control characters (C0, DEL, and C1 in UTF-8) for orders.
 fn canonical_user(user: &[u8], text: &mut String) -> Result<(), AorError> {
-    let mut at = 0;
+    let (mut at, mut follows_c2) = (0, false);
     while let Some(&byte) = user.get(at) {
         if byte == b'%' {
             let high = user.get(at + 1).and_then(|b| char::from(*b).to_digit(16)).ok_or(AorError::User)?;
             let low = user.get(at + 2).and_then(|b| char::from(*b).to_digit(16)).ok_or(AorError::User)?;
             let decoded = u8::try_from(high * 16 + low).map_err(|_| AorError::User)?;
+            if decoded.is_ascii_control() || (follows_c2 && (0x80..0xa0).contains(&decoded)) {
+                return Err(AorError::Control);
+            }
+            follows_c2 = decoded == 0xc2;
             if is_unreserved(decoded) {
                 text.push(char::from(decoded));
             } else {
@@ -132,7 +142,7 @@ fn canonical_user(user: &[u8], text: &mut String) -> Result<(), AorError> {
             at += 3;
         } else if is_unreserved(byte) || b"&=+$,;?/#".contains(&byte) {
             text.push(char::from(byte));
-            at += 1;
+            (at, follows_c2) = (at + 1, false);
         } else {
             return Err(AorError::User);
         }
@@ -210,6 +220,11 @@ mod tests {
             ("sip:@example.com", AorError::User),
             ("sip:a%4@example.com", AorError::User),
             ("sip:a b@example.com", AorError::User),
+            ("sip:%00@example.com", AorError::Control),
+            ("sip:a%0d%0Ab@example.com", AorError::Control),
+            ("sip:%1b[2J@example.com", AorError::Control),
+            ("sip:a%7F@example.com", AorError::Control),
+            ("sip:a%c2%9Bb@example.com", AorError::Control),
             ("sip:a@", AorError::Host),
             ("sip:a@b c", AorError::Host),
             ("tel:abc", AorError::Number),

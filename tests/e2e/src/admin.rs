@@ -132,6 +132,16 @@ fn an_array_of_users_is_taken_and_each_fault_is_named_by_its_place() {
 }
 
 #[test]
+fn a_name_with_a_control_character_is_nobodys() {
+    let node = house(&[], &["alice"]);
+    let answer = node.send("POST", "/users", r#"{"aor": "sip:a%1b%5b2J@example.com", "password": "x"}"#);
+    assert_eq!(answer.status, 400, "{}", answer.body);
+    assert!(answer.body.contains("control character"), "{}", answer.body);
+    let mut alice = support::Phone::udp(&node, "alice", &crate::house::password("alice"));
+    assert_eq!(alice.message("sip:%00@example.com", "hello?").status(), Some(400));
+}
+
+#[test]
 fn a_service_profile_without_messages_is_obeyed() {
     let node = house(&[], &["bob"]);
     let user = json!({ "aor": aor("alice"), "password": password("alice"), "services": ["presence"] });
