@@ -118,6 +118,7 @@ fn row(number: u16) -> Reach {
     let name = format!("user{number}");
     let way = Way {
         contact: format!("sip:{name}@192.0.2.7:{}", 10_000 + number).into_bytes().into(),
+        sips: None,
         hop: Hop::udp(0, SocketAddr::new(PHONES, 10_000 + number)),
         expires_unix_s: u64::MAX,
     };

@@ -13,8 +13,12 @@ use crate::house::House;
 /// A registered contact, as requests are sent to it.
 #[derive(Clone, Debug)]
 pub struct Contact {
-    /// The URI: the Request-URI of what goes there.
-    pub uri: String,
+    /// The Request-URI of what goes there and asks for no SIPS.
+    uri: String,
+    /// The same of what does, where the contact was registered so.
+    sips: Option<String>,
+    /// Whether its flow is encrypted.
+    is_secure: bool,
     /// `Route` lines, from its Path (RFC 3327 §5.4).
     pub routes: String,
     /// Its preference in thousandths.
@@ -48,13 +52,28 @@ impl Contact {
                 hop = Hop::udp(hop.listener(), first);
             }
         }
-        let (uri, q, is_flow, targets) = (binding.contact.clone(), binding.q, binding.is_own_flow(), Targets::new());
-        Self { uri, routes, q, is_flow, hop, address, place, targets }
+        let is_secure = binding.way.transport.is_secure();
+        let (q, is_flow, targets) = (binding.q, binding.is_own_flow(), Targets::new());
+        let (uri, sips) = schemes_of(&binding.contact);
+        Self { uri, sips, is_secure, routes, q, is_flow, hop, address, place, targets }
     }
 
     /// One hop that is known.
-    pub fn at(uri: String, routes: String, hop: Hop) -> Self {
-        Self { uri, routes, q: 0, is_flow: false, hop, address: hop.peer(), place: None, targets: Targets::new() }
+    pub fn at(uri: &str, routes: String, hop: Hop) -> Self {
+        let (is_secure, address, targets) = (hop.carrier().is_secure(), hop.peer(), Targets::new());
+        let (uri, sips) = schemes_of(uri);
+        Self { uri, sips, is_secure, routes, q: 0, is_flow: false, hop, address, place: None, targets }
+    }
+
+    /// The Request-URI of a request to this contact; `is_sips`: the request asks for SIPS. Nothing where that, or the
+    /// contact itself, asks for more security than its flow has (RFC 5630 §5.3): this is where all who send ask.
+    pub fn uri(&self, is_sips: bool) -> Option<&str> {
+        match &self.sips {
+            Some(_) if !self.is_secure => None,
+            Some(uri) if is_sips => Some(uri),
+            None if is_sips => None,
+            _ => Some(&self.uri),
+        }
     }
 
     /// The host whose servers must be found first (RFC 3263): one that is called by its name, while no connection of its
@@ -68,7 +87,8 @@ impl Contact {
     /// Its servers were found. Where none of them can be reached from here, it is called where it was heard from.
     pub fn found(&mut self, house: &House, located: &Located, now: Instant) {
         let mut targets = house.locator.order(located, house.ids.next_u64(), now);
-        targets.retain(|target| reachable(Some(target.address), self.address) == target.address);
+        let may = |target: &Target| !self.wants_tls() || target.transport == locate::Transport::Tls;
+        targets.retain(|target| may(target) && reachable(Some(target.address), self.address) == target.address);
         targets.reverse();
         self.targets = targets;
     }
@@ -104,16 +124,44 @@ impl Contact {
     }
 
     /// Where it is sent: by the connection while it stands, else to the server that was found, else by a new connection,
-    /// unless it can be reached by none.
+    /// unless it can be reached by none. What was registered by an encrypted connection, or asks for one, is called by no
+    /// other kind.
     pub fn way(&self, house: &House) -> Option<Hop> {
         match (self.hop.conn(), self.target()) {
             (Some(conn), _) if house.flows.get(conn).is_some() => Some(self.hop),
             (Some(_), _) if self.is_flow => None,
             (_, Some(target)) => house.way_to(target, self.hop.listener()),
+            (Some(_), None) if self.wants_tls() => None,
             (Some(_), None) => house.dial(self.address),
             (None, None) => Some(self.hop),
         }
     }
+
+    fn wants_tls(&self) -> bool {
+        let uri = sip::Uri::parse(self.uri.as_bytes());
+        self.is_secure || self.sips.is_some() || uri.is_ok_and(|uri| asks_for_tls(&uri))
+    }
+}
+
+/// Whether nobody may be called by this URI but over TLS (RFC 3261 §26.2.2; `transport=tls` is what came before `sips:`).
+pub(crate) fn asks_for_tls(uri: &sip::Uri<'_>) -> bool {
+    let is_tls = |name: &[u8]| name.eq_ignore_ascii_case(b"tls") || name.eq_ignore_ascii_case(b"wss");
+    uri.scheme == sip::Scheme::Sips || uri.transport().is_some_and(is_tls)
+}
+
+/// A contact's URI for requests that ask for no SIPS, and for those that do: a SIP request goes to a SIPS contact by its SIP
+/// URI (RFC 5630 §5.3).
+fn schemes_of(uri: &str) -> (String, Option<String>) {
+    match uri.split_at_checked(5) {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("sips:") => (format!("sip:{rest}"), Some(uri.to_owned())),
+        _ => (uri.to_owned(), None),
+    }
+}
+
+/// The line by which a sender learns why what asked for SIPS was refused (RFC 5630 §5.3, RFC 3261 §20.43).
+pub(crate) fn sips_not_allowed(house: &House) -> String {
+    let agent = house.config.domains.first().map_or("localhost", String::as_str);
+    format!("Warning: 380 {agent} \"SIPS Not Allowed\"\r\n")
 }
 
 /// RFC 3261 §20.33: seconds, and what may stand behind them.
@@ -151,13 +199,16 @@ pub fn address_of(binding: &Binding) -> SocketAddr {
 }
 
 /// Where a request within a dialog goes whose next hop is `uri` (RFC 3261 §12.2.1.1), and whose peer was heard from
-/// `learned`: back by that connection while it leads there, else to the address that the URI names.
+/// `learned`: back by that connection while it leads there, else to the address that the URI names, if it may be called in
+/// clear.
 pub fn way_within(house: &House, uri: &str, learned: Hop) -> Option<Hop> {
-    let named = sip::Uri::parse(uri.as_bytes()).ok().and_then(|uri| uri.addr());
-    let address = reachable(named, learned.peer());
+    let named = sip::Uri::parse(uri.as_bytes()).ok();
+    let wants_tls = named.is_some_and(|named| asks_for_tls(&named));
+    let address = reachable(named.and_then(|named| named.addr()), learned.peer());
     let is_there = address.ip().to_canonical() == learned.peer().ip().to_canonical();
     match learned.conn() {
         Some(conn) if is_there && house.flows.get(conn).is_some() => Some(learned),
+        _ if wants_tls => None,
         None if !wants_stream(uri) => Some(Hop::udp(learned.listener(), address)),
         _ => house.dial(address),
     }
@@ -176,13 +227,69 @@ fn reachable(named: Option<SocketAddr>, source: SocketAddr) -> SocketAddr {
 #[cfg(test)]
 mod tests {
     use base::{IdMaker, Now};
+    use im::registrar::{Transport, Way};
 
     use super::*;
     use crate::Config;
 
+    fn house() -> std::sync::Arc<House> {
+        House::new(Config::default(), storage::Store::in_memory(), IdMaker::new([1; 16]), Now::read)
+    }
+
+    fn contact(uri: &str, transport: Transport, connection: Option<u64>) -> Contact {
+        Contact::of(&Binding {
+            contact: uri.into(),
+            params: String::new(),
+            q: 1_000,
+            call_id: "c".into(),
+            cseq: 1,
+            expires_unix_s: u64::MAX,
+            way: Way { transport, listener: 0, source: "198.51.100.7:4000".parse().unwrap(), connection },
+            path: Vec::new(),
+        })
+    }
+
+    #[test]
+    fn a_contact_is_asked_for_no_more_security_than_its_flow_has_and_gives_no_less_than_it_wants() {
+        // RFC 5630 §5.3
+        let (plain, sips) = ("sip:a@203.0.113.9", "sips:a@203.0.113.9");
+        for (uri, transport, for_sip, for_sips) in [
+            (plain, Transport::Udp, Some(plain), None),
+            (plain, Transport::Tls, Some(plain), None),
+            (sips, Transport::Udp, None, None),
+            (sips, Transport::Tcp, None, None),
+            (sips, Transport::Ws, None, None),
+            ("SIPS:a@203.0.113.9", Transport::Tls, Some(plain), Some("SIPS:a@203.0.113.9")),
+            (sips, Transport::Wss, Some(plain), Some(sips)),
+        ] {
+            let contact = contact(uri, transport, Some(1));
+            assert_eq!((contact.uri(false), contact.uri(true)), (for_sip, for_sips), "{uri} {transport:?}");
+        }
+    }
+
+    #[test]
+    fn what_asks_for_tls_is_never_called_by_a_connection_in_clear() {
+        let house = house();
+        house.flows.introduce(Box::new(|_, _| true));
+        let outbox = house.flows.open(None);
+        let stands = Some(u64::from(outbox.id().0));
+        for (uri, transport, by_its_own, by_a_new_one) in [
+            ("sip:a@203.0.113.9;transport=tcp", Transport::Tcp, true, true),
+            ("sip:a@203.0.113.9;transport=ws", Transport::Ws, true, true),
+            ("sip:a@203.0.113.9;transport=TLS", Transport::Tcp, true, false),
+            ("sip:a@203.0.113.9;transport=wss", Transport::Wss, true, false),
+            ("sip:a@203.0.113.9", Transport::Tls, true, false),
+            ("sips:a@203.0.113.9", Transport::Tls, true, false),
+        ] {
+            let way = |connection| contact(uri, transport, connection).way(&house).is_some();
+            assert_eq!((way(stands), way(None)), (by_its_own, by_a_new_one), "{uri}");
+        }
+        assert!(contact("sip:a@203.0.113.9;transport=tls", Transport::Udp, None).way(&house).is_none());
+    }
+
     #[test]
     fn a_peer_in_a_dialog_is_called_where_it_wants_unless_that_is_behind_a_nat() {
-        let house = House::new(Config::default(), storage::Store::in_memory(), IdMaker::new([1; 16]), Now::read);
+        let house = house();
         let heard: SocketAddr = "198.51.100.7:4000".parse().unwrap();
         let udp = Hop::udp(1, heard);
         let to =

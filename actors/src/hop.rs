@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use im::registrar::Transport;
 use smallvec::SmallVec;
 
 /// A connection of this process; never used twice while the process lives.
@@ -77,6 +78,11 @@ impl Hop {
     /// Whether the transport repeats what was lost (RFC 3261 §17: timers A, E, G, and the waits D, I, J, K differ).
     pub fn is_reliable(&self) -> bool {
         matches!(self.kind, Kind::StreamV4 | Kind::StreamV6)
+    }
+
+    /// By what it is reached.
+    pub fn carrier(&self) -> Transport {
+        if self.is_reliable() { Transport::Tcp } else { Transport::Udp }
     }
 
     /// As octets, as few as there are: for tokens that others keep for us.

@@ -177,7 +177,6 @@ impl House {
 
 /// Our domains, and the addresses that we name ourselves by.
 fn routing_of(config: &Config) -> im::routing::House {
-    let names = config.udp.iter().chain([&config.tcp]);
-    let addresses = names.map(|name| name.sent_by.rsplit_once(':').map_or(name.sent_by.as_str(), |(host, _)| host));
-    im::routing::House::new(config.domains.iter().map(String::as_str), addresses)
+    let listeners = config.udp.iter().chain([&config.tcp]).map(|name| name.sent_by.as_str());
+    im::routing::House::new(config.domains.iter().map(String::as_str), listeners)
 }

@@ -9,7 +9,7 @@ use base::Aor;
 use crate::contact::Contact;
 use crate::hop::ConnId;
 use crate::outbox::Outbox;
-use crate::session::Entry;
+use crate::session::{Entry, Seat};
 use crate::switch::Opened;
 use crate::transactions::{Answer, Slot};
 
@@ -176,6 +176,11 @@ pub enum SessionInput {
     Request(Box<Within>),
     /// A response to a request of the session's.
     Response(sip::Message),
+    /// A request of the session's could not be delivered.
+    Unreachable {
+        /// What its branch ends in.
+        transaction: u32,
+    },
     /// Where the callee is, as its actor knows it; or the status that says why not.
     Whereabouts(Result<Box<Whereabouts>, u16>),
     /// A test's wish.
@@ -197,6 +202,8 @@ pub struct Invite {
     pub offer: sdp::Offer,
     /// Which of the callee's devices it is for.
     pub wanted: Box<Wanted>,
+    /// What counts it among the caller's sessions.
+    pub seat: Seat,
 }
 
 /// A request of somebody who is known, for devices of our users or along a dialog's way.

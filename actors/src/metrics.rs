@@ -23,6 +23,8 @@ pub enum Count {
     Repeats,
     /// Responses that fit no transaction, dropped.
     Strays,
+    /// Requests of ours that could not be delivered.
+    Unreachable,
     /// Page messages relayed to a contact.
     Relayed,
     /// Final answers relayed back.
@@ -69,7 +71,7 @@ pub enum Count {
     SessionsEnded,
     /// Requests passed on to devices, forks counted one by one.
     Passed,
-    /// Requests that came back unchanged, cut off (482).
+    /// Requests that came back, cut off.
     Looped,
     /// STUN pings answered.
     Pings,
@@ -79,10 +81,14 @@ pub enum Count {
     RegSubscribed,
     /// Notifications of a user's registrations sent.
     RegNotified,
+    /// Sessions refused because a user had too many.
+    SessionsRefused,
+    /// Contacts of a callee that were not rung because there were too many.
+    ForksCut,
 }
 
 /// Metric names and what they count, in the order of [`Count`].
-pub const NAMES: [(&str, &str); 36] = [
+pub const NAMES: [(&str, &str); 39] = [
     ("parlour_sip_requests_total", "SIP requests received"),
     ("parlour_sip_responses_total", "SIP responses received"),
     ("parlour_sip_garbage_total", "Datagrams and frames that are no SIP, dropped"),
@@ -91,6 +97,10 @@ pub const NAMES: [(&str, &str); 36] = [
     ("parlour_sip_auth_failures_total", "Requests with wrong credentials"),
     ("parlour_sip_repeats_total", "Repeated requests absorbed"),
     ("parlour_sip_strays_total", "Responses that fit no transaction, dropped"),
+    (
+        "parlour_sip_unreachable_total",
+        "Requests that could not be delivered: no way, no connection, or refused by the host",
+    ),
     ("parlour_page_relayed_total", "Page messages relayed to a contact"),
     ("parlour_page_answered_total", "Final answers relayed back"),
     ("parlour_sip_resent_total", "Requests sent again by timer E"),
@@ -114,11 +124,13 @@ pub const NAMES: [(&str, &str); 36] = [
     ("parlour_sessions_taken_total", "Sessions that were taken"),
     ("parlour_sessions_ended_total", "Sessions that have ended, taken or not"),
     ("parlour_sip_passed_total", "Requests passed on to devices"),
-    ("parlour_sip_loops_total", "Requests that came back unchanged, refused with 482"),
+    ("parlour_sip_loops_total", "Requests that came back, refused with 482 or given up"),
     ("parlour_stun_pings_total", "STUN pings answered"),
     ("parlour_flows_lost_total", "Bindings that ended with the connection that they were made over"),
     ("parlour_reg_subscriptions_total", "Subscriptions to a user's registrations taken"),
     ("parlour_reg_notifications_total", "Notifications of a user's registrations sent"),
+    ("parlour_sessions_refused_total", "Sessions refused because a user had too many"),
+    ("parlour_session_forks_cut_total", "Contacts that were not rung because their user has too many"),
 ];
 
 /// The sums, shared by all shards.

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
 use arrayvec::ArrayVec;
@@ -20,10 +20,11 @@ use msrp::{Flag, Tid};
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::sync::Notify;
 
+use crate::asker::Asker;
 use crate::hop::{ConnId, Hop};
 use crate::transactions::Slot;
 
-/// Slots that a connection remembers before it looks which of them are over.
+/// Askers that a connection remembers before it looks which of them are over.
 const AWAITED_LOOK: usize = 64;
 
 /// What `net` lends an outbox: a socket that takes what it can and never waits.
@@ -213,7 +214,7 @@ impl Lane {
 
 /// Requests whose answers are due from a connection.
 struct Awaited {
-    slots: Vec<Slot>,
+    askers: Vec<(Asker, Weak<()>)>,
     /// At this length those that are over are thrown out; twice what was left the last time, so that each costs little.
     look_at: usize,
 }
@@ -229,7 +230,7 @@ impl Outbox {
             id,
             leads_to,
             lane: Mutex::new(Lane { writer, ..Lane::default() }),
-            awaited: Mutex::new(Awaited { slots: Vec::new(), look_at: AWAITED_LOOK }),
+            awaited: Mutex::new(Awaited { askers: Vec::new(), look_at: AWAITED_LOOK }),
             users: Mutex::new(Some(Vec::new())),
             wake: Notify::new(),
             drained: Notify::new(),
@@ -358,15 +359,19 @@ impl Outbox {
         self.lane.lock().bytes
     }
 
-    /// A request whose answer is due from this connection: when it is lost, the transaction learns it at once. Those that
-    /// `is_over` are forgotten now and then; no lock of the lane is held while it is asked.
-    pub fn awaits(&self, slot: Slot, is_over: impl Fn(Slot) -> bool) {
+    /// A request whose answer is due from this connection: when it is lost, its asker learns it at once. Those that are
+    /// over are forgotten now and then: of page mode's transactions those that `is_over`, with no lock of the lane held
+    /// while it is asked; of a session's those whose `tie` nobody holds any more.
+    pub fn awaits(&self, asker: Asker, tie: Weak<()>, is_over: impl Fn(Slot) -> bool) {
         let mut awaited = self.awaited.lock();
-        if awaited.slots.len() >= awaited.look_at {
-            awaited.slots.retain(|slot| !is_over(*slot));
-            awaited.look_at = (awaited.slots.len() * 2).max(AWAITED_LOOK);
+        if awaited.askers.len() >= awaited.look_at {
+            awaited.askers.retain(|(asker, tie)| match asker {
+                Asker::Page(slot) => !is_over(*slot),
+                Asker::Session(..) => tie.strong_count() > 0,
+            });
+            awaited.look_at = (awaited.askers.len() * 2).max(AWAITED_LOOK);
         }
-        awaited.slots.push(slot);
+        awaited.askers.push((asker, tie));
     }
 
     /// A user has a binding that ends with this connection, and will be told. `false`: it is gone already.
@@ -392,10 +397,10 @@ impl Outbox {
     }
 
     /// What was awaited of a lost connection; drops the socket and what waited for it.
-    pub fn abandon(&self) -> Vec<Slot> {
+    pub fn abandon(&self) -> Vec<Asker> {
         self.close();
         drop(std::mem::take(&mut *self.lane.lock()));
-        std::mem::take(&mut self.awaited.lock().slots)
+        std::mem::take(&mut self.awaited.lock().askers).into_iter().map(|(asker, _)| asker).collect()
     }
 }
 
@@ -572,10 +577,11 @@ mod tests {
     #[test]
     fn a_lost_connection_tells_which_answers_will_not_come() {
         let (outbox, _socket) = outbox(10);
-        let slot = |n| Slot { stripe: 0, index: n, generation: 1 };
-        outbox.awaits(slot(1), |_| false);
-        outbox.awaits(slot(2), |_| false);
-        assert_eq!(outbox.abandon(), [slot(1), slot(2)]);
+        let page = Asker::Page(Slot { stripe: 0, index: 1, generation: 1 });
+        let session = Asker::Session(crate::message::SessionKey { shard: 0, number: 1, secret: 2 }, 7);
+        outbox.awaits(page, Weak::new(), |_| false);
+        outbox.awaits(session, Weak::new(), |_| false);
+        assert_eq!(outbox.abandon(), [page, session]);
         assert_eq!(send(&outbox, b"x"), Sent::Closed);
     }
 
@@ -583,17 +589,22 @@ mod tests {
     fn what_is_answered_is_not_awaited_for_ever_and_each_request_is_asked_about_few_times() {
         let (outbox, _socket) = outbox(10);
         let slot = |n| Slot { stripe: 0, index: n, generation: 1 };
+        let session = |n| Asker::Session(crate::message::SessionKey { shard: 0, number: n, secret: 2 }, 7);
         // The first one is never answered, all others are at once.
         let (asked, many) = (std::cell::Cell::new(0), 100_000u32);
+        let tie = Arc::new(());
+        outbox.awaits(session(0), Arc::downgrade(&tie), |_| true);
         for n in 0..many {
-            outbox.awaits(slot(n), |each| {
+            outbox.awaits(Asker::Page(slot(n)), Weak::new(), |each| {
                 asked.set(asked.get() + 1);
                 each != slot(0)
             });
-            assert!(outbox.awaited.lock().slots.len() <= AWAITED_LOOK);
+            outbox.awaits(session(n + 1), Arc::downgrade(&Arc::new(())), |each| each != slot(0));
+            assert!(outbox.awaited.lock().askers.len() <= AWAITED_LOOK);
         }
         assert!(asked.get() < 2 * many);
-        assert!(outbox.abandon().contains(&slot(0)));
+        let left = outbox.abandon();
+        assert!(left.contains(&Asker::Page(slot(0))) && left.contains(&session(0)));
     }
 
     #[test]

@@ -211,6 +211,7 @@ impl PassageActor {
                 self.caller.handle(ServerInviteInput::Cancel, now);
             }
             SessionInput::Response(response) => self.answered(response, now),
+            SessionInput::Unreachable { transaction } => self.unreachable(transaction, now),
             SessionInput::Whereabouts(found) => self.found(found, now),
             // Nobody has a tag of ours: the dialog is the two people's.
             SessionInput::Request(within) => turn::fill_later(|turn| within.answer.send(turn, now, 481, b"")),
@@ -227,7 +228,11 @@ impl PassageActor {
             return; // too late, or taken back meanwhile
         }
         match found {
-            Ok(found) => self.begin(found.contacts, now),
+            Ok(mut found) => {
+                let is_sips = self.caller.request().is_some_and(View::is_sips);
+                found.contacts.retain(|contact| contact.uri(is_sips).is_some());
+                self.begin(found.contacts, now);
+            }
             Err(status) => self.give_up(status, now),
         }
     }

@@ -36,12 +36,21 @@ bitflags! {
 /// A contact that takes instant messages.
 #[derive(Clone, Debug)]
 pub struct Way {
-    /// The Contact URI as it was registered: the Request-URI of what goes there.
+    /// The Request-URI of what goes there and asks for no SIPS.
     pub contact: Box<[u8]>,
+    /// The same of what does; nothing where the contact cannot be reached so.
+    pub sips: Option<Box<[u8]>>,
     /// Where it is sent.
     pub hop: Hop,
     /// The binding's end.
     pub expires_unix_s: u64,
+}
+
+impl Way {
+    /// The Request-URI of a request that goes there; nothing where `is_sips`, and there is no secure way.
+    pub fn uri(&self, is_sips: bool) -> Option<&[u8]> {
+        if is_sips { self.sips.as_deref() } else { Some(&self.contact) }
+    }
 }
 
 /// One user, as the data plane knows it.
@@ -264,6 +273,7 @@ mod tests {
     fn only_one_unexpired_contact_without_a_flag_is_relayed_to_at_once() {
         let way = Way {
             contact: (*b"sip:a@127.0.0.1").into(),
+            sips: None,
             hop: Hop::udp(0, "127.0.0.1:5060".parse().unwrap()),
             expires_unix_s: 100,
         };
@@ -327,6 +337,7 @@ mod tests {
         let table = ReachTable::new(KeyedHash::new([1; 16]));
         let way = |expires_unix_s| Way {
             contact: (*b"sip:a@127.0.0.1").into(),
+            sips: None,
             hop: Hop::udp(0, "127.0.0.1:5060".parse().unwrap()),
             expires_unix_s,
         };

@@ -13,9 +13,10 @@ use base::limits::MAX_FORWARDS;
 use base::{Aor, Now};
 use im::routing::{Business, Route, business};
 use sip::digest::{Credentials, Verdict};
-use sip::{Forward, Layout, Method, Name, ParseError, Reply, Scheme, Uri, View};
+use sip::{Forward, Layout, Method, Name, ParseError, Reply, Scheme, Uri, Via, View};
 use smallvec::SmallVec;
 
+use crate::asker::Asker;
 use crate::hop::Hop;
 use crate::house::House;
 use crate::message::{Offer, SessionKey};
@@ -78,6 +79,9 @@ pub fn message(house: &Arc<House>, turn: &mut Turn, view: View<'_>, from: Hop, n
     let case = Case::of(house, view, from, now);
     if let Err(fault) = view.check_request() {
         return case.refuse_unasked(turn, fault.status, fault.reason, b"");
+    }
+    if case.came_back(turn) {
+        return;
     }
     if let Some(known) = house.transactions.repeat(case.key) {
         return case.repeated(turn, known);
@@ -204,6 +208,8 @@ struct Case<'a> {
     key: u64,
     /// The session in whose dialog it is.
     session: Option<SessionKey>,
+    /// Who of ours writes branches like its own.
+    asker: Option<Asker>,
     /// What its routes say.
     way: Result<passing::Way<'a>, im::Refusal>,
 }
@@ -233,8 +239,9 @@ impl Drop for Record<'_> {
 impl<'a> Case<'a> {
     fn of(house: &'a Arc<House>, view: View<'a>, from: Hop, now: Now) -> Self {
         let (key, session) = (house.transactions.key(view), calls::session_of(view));
-        let way = passing::read(house, view);
-        Self { house, view, from: way_back(view, from), now, key, session, way }
+        let (way, via) = (passing::read(house, view), view.top_via().ok());
+        let asker = via.as_ref().and_then(|via| Asker::of_branch(via.branch()?));
+        Self { house, view, from: way_back(via.as_ref(), from), now, key, session, asker, way }
     }
 
     fn route(&self) -> Target {
@@ -272,6 +279,21 @@ impl<'a> Case<'a> {
             },
             Scheme::Sip | Scheme::Sips => routing.route(uri),
         }
+    }
+
+    /// A request of ours that has come back to us, from a contact that leads to this house itself by whatever name: it
+    /// goes nowhere, and its asker learns so (RFC 3261 §16.3 step 4; no 482, which would say that its receiver has it).
+    fn came_back(&self, turn: &mut Turn) -> bool {
+        let house = self.house;
+        // Another house of this kind writes branches like ours.
+        let is_ours = |asker: &Asker| match asker {
+            Asker::Page(slot) => house.transactions.is_open(*slot),
+            Asker::Session(key, _) => house.sessions.knows(*key),
+        };
+        let Some(asker) = self.asker.filter(is_ours) else { return false };
+        turn.counts.add(Count::Looped);
+        house.transactions.unreachable(turn, asker);
+        true
     }
 
     /// Faults that are answered before anything is asked of the sender (RFC 3261 §8.2, §16.3).
@@ -496,18 +518,22 @@ impl<'a> Case<'a> {
         let row = house.reach.get(&receiver);
         let device = self.wanted_device();
         let is_for_any = device.is_none() && !im::preferences::may_exclude(view);
-        match row.as_ref().filter(|_| is_for_any).and_then(|row| Some((row, row.only_way(self.now.unix_s())?))) {
-            Some((row, way)) => {
+        let way = row.as_ref().filter(|_| is_for_any).and_then(|row| {
+            let way = row.only_way(self.now.unix_s())?;
+            Some((row, way, way.uri(view.is_sips())?))
+        });
+        match way {
+            Some((row, way, uri)) => {
                 turn.counts.add(Count::Relayed);
                 let parties = Parties { sender: sender.aor(), receiver: &row.aor };
                 house.transactions.relay(turn, record.slot, way.hop, parties, self.now, |out, branch| {
-                    let onward = Onward { to: way.hop, contact: &way.contact, branch, add: b"" };
+                    let onward = Onward { to: way.hop, contact: uri, branch, add: b"" };
                     forward(house, out, view, self.from, &onward);
                 });
                 record.keep();
             }
             None => {
-                let owner = row.map_or(receiver, |row| row.aor.clone());
+                let owner = row.as_ref().map_or(receiver, |row| row.aor.clone());
                 turn.offer(owner, Offer::Page { sender: sender.aor().clone(), answer: self.answer(record), device });
             }
         }
@@ -571,12 +597,9 @@ impl<'a> Case<'a> {
 
 /// Where the answer to a request goes (RFC 3261 §18.2.2): back by the connection, or to the address that the datagram
 /// came from; with `rport` to the port that it came from (RFC 3581 §4), else to the one that its sender names.
-fn way_back(view: View<'_>, from: Hop) -> Hop {
-    if from.is_reliable() {
-        return from;
-    }
-    match view.top_via() {
-        Ok(via) if via.rport().is_none() => {
+fn way_back(via: Option<&Via<'_>>, from: Hop) -> Hop {
+    match via {
+        Some(via) if !from.is_reliable() && via.rport().is_none() => {
             let port = via.port.filter(|port| *port != 0).unwrap_or(SIP_PORT);
             Hop::udp(from.listener(), SocketAddr::new(from.peer().ip(), port))
         }

@@ -110,6 +110,8 @@ fn what_is_faulty_is_named_before_anybody_is_challenged() {
         (message.clone().line("Max-Forwards: x"), 400),
         (ask("MESSAGE", "<sip:bob@example.com>"), 400),
         (ask("MESSAGE", "sip:bob@example.com?Subject=x"), 400),
+        (ask("MESSAGE", "sip:%00@example.com"), 400),
+        (ask("INVITE", "sips:bob%0d%0a@example.com"), 400),
         (Ask { cseq: 1 << 31, ..message.clone() }, 400),
         (Ask { from: "alice".into(), ..message.clone() }, 400),
     ] {
@@ -448,6 +450,47 @@ fn who_is_absent_unknown_or_more_than_one_is_the_actors_business() {
     let offers = world.turn.take_offers();
     assert!(offers.iter().any(|(whose, offer)| *whose == aor("bob") && matches!(offer, Offer::Active)));
     drop(offers);
+    drop(take_dropped());
+}
+
+#[test]
+fn what_asks_for_sips_is_relayed_by_a_secure_way_alone() {
+    // RFC 3261 §26.2.2, RFC 5630 §5.3
+    let mut world = World::new();
+    let message = Ask { uri: "SIPS:bob@example.com".into(), ..Ask::message("alice", "bob", "secret") };
+    assert!(world.signed(&message, "alice").is_empty(), "nothing leaves in clear");
+    let (whose, Offer::Page { answer, .. }) = world.turn.take_offers().remove(0) else {
+        panic!("his actor's to refuse")
+    };
+    assert_eq!(whose, aor("bob"));
+    drop(answer);
+    let mut reach = row("bob", Some(5080));
+    reach.ways[0].sips = Some((*b"sips:bob@127.0.0.1:5080").into());
+    world.house.reach.publish(Arc::new(reach));
+    assert!(world.signed(&message, "alice")[0].1.starts_with("MESSAGE sips:bob@127.0.0.1:5080 SIP/2.0\r\n"));
+    let plain = Ask::message("alice", "bob", "open");
+    assert!(world.signed(&plain, "alice")[0].1.starts_with("MESSAGE sip:bob@127.0.0.1:5080 SIP/2.0\r\n"));
+    drop(take_dropped());
+}
+
+#[test]
+fn a_request_of_ours_that_comes_back_went_nowhere_and_the_receivers_actor_hears_it_at_once() {
+    // RFC 3261 §16.3 step 4, §16.9
+    let mut world = World::new();
+    let relayed = world.signed(&Ask::message("alice", "bob", "hello"), "alice").remove(0).1;
+    let ourselves = Hop::udp(0, at(5060));
+    assert!(world.hear_from(relayed.as_bytes(), ourselves).is_empty(), "not even a challenge");
+    let mut offers = world.turn.take_offers();
+    let (whose, Offer::Undelivered { status: 503, answer, .. }) = offers.remove(0) else { panic!("undelivered") };
+    assert_eq!((whose, offers.len()), (aor("bob"), 0));
+    assert_eq!((world.count(Count::Looped), world.count(Count::Unreachable)), (1, 1));
+    // Once more it is of no transaction of ours, and so a stranger's.
+    assert_eq!(status(&world.hear_from(relayed.as_bytes(), ourselves)[0].1), 407);
+    // Branches of another house of this kind look like ours.
+    let other = relayed.replace(&relayed[relayed.find("branch=z9hG4bKp").unwrap() + 25..][..8], "01234567");
+    assert_eq!(status(&world.hear_from(other.as_bytes(), ourselves)[0].1), 407);
+    assert_eq!(world.count(Count::Looped), 1);
+    drop(answer);
     drop(take_dropped());
 }
 

@@ -19,6 +19,7 @@ pub(crate) mod estate;
 mod key;
 mod media;
 mod refreshing;
+mod seats;
 mod serving;
 mod table;
 mod updating;
@@ -28,7 +29,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use base::limits::SESSION_MAILBOX_MAX;
+use base::limits::{SESSION_FORKS_MAX, SESSION_MAILBOX_MAX};
 use base::{Aor, Now};
 use im::Side;
 use im::pager::Target;
@@ -36,6 +37,7 @@ use im::session::{Input, Output, Patience, Session};
 use sip::transaction::{Reliable, Timers};
 use sip::{Method, Name};
 
+use crate::asker::Asker;
 use crate::contact::Contact;
 use crate::hop::Hop;
 use crate::house::House;
@@ -55,6 +57,7 @@ use refreshing::{Renewal, Timing};
 use serving::Serving;
 
 pub(crate) use media::offer_of;
+pub use seats::Seat;
 pub(crate) use table::Shared;
 pub use table::{Entry, Sessions};
 
@@ -74,6 +77,8 @@ pub struct SessionActor {
     people: [Aor; 2],
     /// Which of the callee's devices are called; taken when they are looked for.
     wanted: Box<Wanted>,
+    /// What counts it among theirs until it is over.
+    seats: [Option<Seat>; 2],
     /// Our tag towards the caller, which stands in every answer but 100.
     tag: String,
     media: Option<Media>,
@@ -105,7 +110,7 @@ pub(crate) fn plant(
     estate: Shared,
     ties: Ties,
 ) -> Option<Handles> {
-    let Invite { sender, receiver, answer, entry, offer, wanted } = *invite;
+    let Invite { sender, receiver, answer, entry, offer, wanted, seat } = *invite;
     let now = house.now();
     let number = answer.request().cseq().ok()?.number;
     let expires = answer.request().expires().map(|expires| Duration::from_secs(expires.max(1).into()));
@@ -114,6 +119,7 @@ pub(crate) fn plant(
     let mut actor = SessionActor::new(house, key, rules, estate, ties);
     actor.people = [sender, receiver];
     actor.wanted = wanted;
+    actor.seats[Side::Caller as usize] = Some(seat);
     actor.media = Some(Media::new(house.clone(), offer));
     actor.answer_for(answer, entry, now)?;
     Some(actor.start_here())
@@ -153,6 +159,7 @@ impl SessionActor {
             estate,
             people: [nobody(), nobody()],
             wanted: Box::default(),
+            seats: [None, None],
             tag: key.tag(house.sessions.random()),
             media: None,
             contacts: Vec::new(),
@@ -239,6 +246,7 @@ impl SessionActor {
             SessionInput::Ack(ack) => self.acknowledged(&ack, now),
             SessionInput::Request(within) => self.asked(*within, now),
             SessionInput::Response(response) => self.answered(response, now),
+            SessionInput::Unreachable { transaction } => self.unreachable(transaction, now),
             SessionInput::Whereabouts(found) => self.found(found, now),
             #[expect(clippy::panic, reason = "it is what the operator's test asks for")]
             SessionInput::Panic => panic!("told to fall"),
@@ -267,7 +275,7 @@ impl SessionActor {
         let input = match found {
             Ok(found) if self.rules.is_open() && self.contacts.is_empty() => {
                 self.people[Side::Callee as usize] = found.aor;
-                self.contacts = found.contacts;
+                self.contacts = self.best_of(found.contacts);
                 let targets = self.contacts.iter().zip(0..).map(|(contact, id)| Target { id, q: contact.q });
                 Input::Found(targets.collect())
             }
@@ -275,6 +283,17 @@ impl SessionActor {
             Err(status) => Input::Absent(status),
         };
         self.rules.handle(input, now.at);
+    }
+
+    /// Those that are rung: not more than [`SESSION_FORKS_MAX`], the preferred ones.
+    fn best_of(&self, mut contacts: Vec<Contact>) -> Vec<Contact> {
+        let too_many = contacts.len().saturating_sub(SESSION_FORKS_MAX);
+        if too_many > 0 {
+            contacts.sort_by_key(|contact| std::cmp::Reverse(contact.q));
+            contacts.truncate(SESSION_FORKS_MAX);
+            (0..too_many).for_each(|_| self.house.metrics.count(Count::ForksCut));
+        }
+        contacts
     }
 
     /// A request within one of its dialogs (RFC 3261 §12.2.2).
@@ -388,7 +407,10 @@ impl SessionActor {
             Output::Repeat { side, number } => self.repeat(side, number, now),
             Output::Answer { side, number, status } => self.reply(side, number, status, now),
             Output::Bye { side, why } => self.bye(side, why, now),
-            Output::Ended => self.house.metrics.count(Count::SessionsEnded),
+            Output::Ended => {
+                self.seats = [None, None];
+                self.house.metrics.count(Count::SessionsEnded);
+            }
         }
     }
 
@@ -448,13 +470,37 @@ impl SessionActor {
         self.node.turn_took(began.elapsed());
     }
 
-    /// Sends a request of ours. `false`: it has no way.
-    fn send(&self, hop: Hop, bytes: &[u8]) -> bool {
+    /// Sends a request of ours. `false`: it has no way. When it cannot be delivered all the same,
+    /// [`SessionInput::Unreachable`] says so, for as long as `tie` is held.
+    fn send(&self, hop: Hop, bytes: &[u8], transaction: u32, tie: &Arc<()>) -> bool {
+        let asker = Asker::Session(self.key, transaction);
         turn::fill_later(|turn| {
             let start = turn.arena.len();
             turn.arena.extend_from_slice(bytes);
-            turn.send(&self.house.flows, hop, start)
+            self.house.transactions.send(turn, hop, start, asker, Arc::downgrade(tie))
         })
+    }
+
+    /// Sends an ACK for a 2xx, of which nobody waits for anything.
+    fn send_ack(&self, hop: Hop, bytes: &[u8]) {
+        turn::fill_later(|turn| {
+            let start = turn.arena.len();
+            turn.arena.extend_from_slice(bytes);
+            turn.send(&self.house.flows, hop, start);
+        });
+    }
+
+    /// A request of ours could not be delivered (RFC 3261 §18.4). A phone that has said something may still answer by
+    /// another connection (§18.2.2), and a session does not end because its refresh has met a gap.
+    fn unreachable(&mut self, transaction: u32, now: Now) {
+        self.house.metrics.count(Count::Unreachable);
+        let unheard = |each: &&mut Branch| each.transaction == transaction && !each.was_heard;
+        if let Some(branch) = self.branches.iter_mut().find(unheard) {
+            branch.machine.handle(sip::transaction::ClientInviteInput::TransportError, now.at);
+        }
+        for each in self.asking.iter_mut().filter(|each| each.transaction == transaction && !each.refreshes()) {
+            each.machine.handle(sip::transaction::ClientNonInviteInput::TransportError, now.at);
+        }
     }
 }
 

@@ -61,6 +61,7 @@ pub fn account(name: &str) -> Account {
 pub fn row(name: &str, port: Option<u16>) -> Reach {
     let way = |port| Way {
         contact: format!("sip:{name}@127.0.0.1:{port}").into_bytes().into(),
+        sips: None,
         hop: Hop::udp(0, at(port)),
         expires_unix_s: u64::MAX,
     };
@@ -200,7 +201,7 @@ pub fn response_to(request: &str, status: u16) -> String {
 pub struct Wire(pub Rc<RefCell<Vec<(u16, String)>>>);
 
 impl DatagramSink for Wire {
-    fn send(&self, arena: &[u8], datagrams: &[Datagram]) -> u64 {
+    fn send(&self, arena: &[u8], datagrams: &[Datagram], _: &mut Vec<usize>) -> u64 {
         let texts = datagrams
             .iter()
             .map(|each| (each.peer.port(), String::from_utf8_lossy(&arena[each.range.clone()]).into_owned()));

@@ -22,8 +22,8 @@ mod slot;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use base::limits::{STRIPES, TRANSACTIONS_MAX};
@@ -40,8 +40,9 @@ pub(crate) use answer::Owed;
 use call::{Call, Role};
 pub use slot::Slot;
 
+use crate::asker::Asker;
 use crate::hop::Hop;
-use crate::message::Offer;
+use crate::message::{Offer, SessionInput};
 use crate::metrics::Count;
 use crate::outbox::Flows;
 use crate::turn::Turn;
@@ -304,18 +305,25 @@ impl Transactions {
                 table.again[3].push_back(Due::new(now.at + E_WAITS[3], slot));
             }
         }
-        if let Some(conn) = callee.conn()
-            && let Some(outbox) = self.flows.get(conn)
-        {
-            outbox.awaits(slot, |each| !self.is_open(each));
-        }
-        if !turn.send_request(self, callee, start, slot) {
-            self.unreachable(turn, slot);
+        if !self.send(turn, callee, start, Asker::Page(slot), Weak::new()) {
+            self.unreachable(turn, Asker::Page(slot));
         }
         true
     }
 
-    fn is_open(&self, slot: Slot) -> bool {
+    /// Sends the request of ours that stands in the arena from `start` on; its asker hears when it cannot be delivered.
+    /// `tie`: whoever holds the other end of it still waits for a session's request. `false`: it has no way at all.
+    pub(crate) fn send(self: &Arc<Self>, turn: &mut Turn, hop: Hop, start: usize, asker: Asker, tie: Weak<()>) -> bool {
+        if let Some(conn) = hop.conn()
+            && let Some(outbox) = self.flows.get(conn)
+        {
+            outbox.awaits(asker, tie, |each| !self.is_open(each));
+        }
+        turn.send_request(self, hop, start, asker)
+    }
+
+    /// Whether a request of ours may still be answered.
+    pub(crate) fn is_open(&self, slot: Slot) -> bool {
         self.stripe(slot).get(slot).is_some_and(|record| record.call.is_some())
     }
 
@@ -399,10 +407,16 @@ impl Transactions {
         }
     }
 
-    /// A request could not be sent, or its connection was lost.
-    pub fn unreachable(self: &Arc<Self>, turn: &mut Turn, slot: Slot) {
+    /// A request could not be delivered: no connection, no way, or a host that says so (RFC 3261 §18.4). That counts as
+    /// 503 from where it was to go (§16.9).
+    pub fn unreachable(self: &Arc<Self>, turn: &mut Turn, asker: Asker) {
+        let slot = match asker {
+            Asker::Page(slot) => slot,
+            Asker::Session(key, transaction) => return turn.session(key, SessionInput::Unreachable { transaction }),
+        };
         let mut table = self.stripe(slot);
         let Some(record) = table.get(slot).filter(|record| record.state == State::Calling) else { return };
+        turn.counts.add(Count::Unreachable);
         if Self::is_passed(record) {
             let now = (self.clock)();
             return self.pass_failure(turn, &mut table, slot, 503, now);

@@ -60,7 +60,8 @@ pub fn plant(house: &Arc<House>, shards: &[ArbiterHandle], doors: Vec<Child>, fa
 /// Makes the calling thread a shard: its turn can leave by `sink`, and answers of the store come to it in batches. To be
 /// run once on each shard's thread, before the tree is planted.
 pub fn attach_shard(house: &Arc<House>, sink: Box<dyn DatagramSink>) {
-    turn::attach(ShardOut { registry: house.registry.clone(), sink, metrics: house.metrics.clone() });
+    let (registry, transactions) = (house.registry.clone(), house.transactions.clone());
+    turn::attach(ShardOut { registry, transactions, sink, metrics: house.metrics.clone() });
     actix_rt::spawn(storage::Desk::attach().run());
 }
 

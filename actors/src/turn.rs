@@ -13,12 +13,13 @@ use std::sync::Arc;
 use base::Aor;
 use base::limits::DATAGRAMS_QUEUED_MAX;
 
+use crate::asker::Asker;
 use crate::hop::Hop;
 use crate::message::{Offer, SessionInput, SessionKey};
 use crate::metrics::{Count, Counts, Metrics};
 use crate::outbox::{Flows, Outbox, Sent};
 use crate::registry::Registry;
-use crate::transactions::{Answer, Owed, Slot, Transactions};
+use crate::transactions::{Answer, Owed, Transactions};
 
 /// A datagram in the arena.
 #[derive(Clone, Debug)]
@@ -33,8 +34,9 @@ pub struct Datagram {
 
 /// What `net` lends a shard: its sockets, one a UDP listener.
 pub trait DatagramSink {
-    /// Sends all of them by as few system calls as there are; how many were lost.
-    fn send(&self, arena: &[u8], datagrams: &[Datagram]) -> u64;
+    /// Sends all of them by as few system calls as there are; how many were lost. Of those `unsent` is told which can
+    /// never get there: the system refuses the address, not the moment.
+    fn send(&self, arena: &[u8], datagrams: &[Datagram], unsent: &mut Vec<usize>) -> u64;
 }
 
 /// A message in the arena that leaves by a connection.
@@ -45,7 +47,7 @@ struct Piece {
     waiting: Option<Waiting>,
 }
 
-type Waiting = (Arc<Transactions>, Slot);
+type Waiting = (Arc<Transactions>, Asker);
 
 /// A turn's outputs.
 #[derive(Default)]
@@ -67,15 +69,15 @@ impl Turn {
         self.send_for(flows, hop, start, None)
     }
 
-    /// The same for a request, whose transaction learns when its connection does not take it.
+    /// The same for a request, whose asker learns when its connection does not take it.
     pub(crate) fn send_request(
         &mut self,
         transactions: &Arc<Transactions>,
         hop: Hop,
         start: usize,
-        slot: Slot,
+        asker: Asker,
     ) -> bool {
-        let waiting = hop.is_reliable().then(|| (transactions.clone(), slot));
+        let waiting = hop.is_reliable().then(|| (transactions.clone(), asker));
         self.send_for(transactions.flows(), hop, start, waiting)
     }
 
@@ -175,6 +177,8 @@ const SLICES: usize = 64;
 pub struct ShardOut {
     /// Where offers go.
     pub registry: Arc<Registry>,
+    /// Who hears what could not be delivered.
+    pub transactions: Arc<Transactions>,
     /// This thread's sockets.
     pub sink: Box<dyn DatagramSink>,
     /// The sums.
@@ -257,19 +261,24 @@ pub fn flush() {
         let offers = LOCAL.with_borrow_mut(|local| {
             local.flush_asked = false;
             let out = local.out.as_ref()?;
-            let turn = &mut local.turn;
+            let (turn, mut unsent) = (&mut local.turn, Vec::new());
             if !turn.datagrams.is_empty() {
                 // Taken out, so that a fault of the sockets is not met by every flush that follows.
                 let datagrams = std::mem::take(&mut turn.datagrams);
-                let lost = out.sink.send(&turn.arena, &datagrams);
+                let lost = out.sink.send(&turn.arena, &datagrams, &mut unsent);
                 turn.counts.add_many(Count::DatagramsLost, lost);
                 turn.datagrams = datagrams;
             }
             turn.write_streams();
+            // What a full or lost connection did not take, or no socket could send: their askers wait for nothing.
+            let unsent = unsent.iter().filter_map(|at| {
+                let asker = Asker::of_request(&turn.arena[turn.datagrams[*at].range.clone()])?;
+                Some((out.transactions.clone(), asker))
+            });
+            turn.lost.extend(unsent);
             turn.clear();
-            // What a full or lost connection did not take: their senders wait for nothing.
-            for (transactions, slot) in std::mem::take(&mut turn.lost) {
-                transactions.unreachable(turn, slot);
+            for (transactions, asker) in std::mem::take(&mut turn.lost) {
+                transactions.unreachable(turn, asker);
             }
             out.metrics.add(&mut turn.counts);
             Some((turn.take_offers(), turn.take_sessions(), out.registry.clone()))
@@ -321,7 +330,8 @@ mod tests {
 
     fn shard(sink: Box<dyn DatagramSink>) -> Arc<Metrics> {
         let metrics = Arc::<Metrics>::default();
-        attach(ShardOut { registry: Arc::new(Registry::new(1)), sink, metrics: metrics.clone() });
+        let registry = Arc::new(Registry::new(1));
+        attach(ShardOut { registry, transactions: transactions(), sink, metrics: metrics.clone() });
         metrics
     }
 
@@ -441,7 +451,7 @@ mod tests {
     fn a_fault_of_the_sockets_is_not_met_again_by_the_next_flush() {
         struct Falling(Rc<Cell<u32>>);
         impl DatagramSink for Falling {
-            fn send(&self, _: &[u8], datagrams: &[Datagram]) -> u64 {
+            fn send(&self, _: &[u8], datagrams: &[Datagram], _: &mut Vec<usize>) -> u64 {
                 self.0.set(self.0.get() + datagrams.len() as u32);
                 assert!(self.0.get() > 1, "the first one falls");
                 0

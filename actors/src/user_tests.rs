@@ -133,6 +133,83 @@ async fn what_comes_for_somebody_absent_waits_and_is_delivered_in_order_when_he_
 }
 
 #[actix::test]
+async fn what_expires_at_once_is_for_now_or_never() {
+    // RFC 3428 §7
+    let living = Living::with(&["alice", "bob"], |config| config.silence = Duration::from_millis(200)).await;
+    let fleeting = |text: &str| message(text).line("Expires: 0");
+    let stored = || living.house.metrics.get(Count::Stored);
+    assert_eq!(status(&living.ask(ALICE, &fleeting("away"), "alice").await), 480);
+    assert_eq!(status(&living.ask(ALICE, &message("waits"), "alice").await), 202);
+    assert_eq!(living.register("bob", BOB).await, 200);
+    // It cannot queue behind the letter, which Bob has not answered yet; so it is tried.
+    let letter = living.wire.next(BOB).await;
+    living.send(ALICE, &fleeting("now"), "alice").await;
+    assert_eq!(body(&living.take(BOB, 200).await), "now");
+    assert_eq!(status(&living.wire.next(ALICE).await), 200);
+    living.hear(BOB, &response_to(&letter, 200));
+    living.until("nothing is queued", || living.house.reach.get(&aor("bob")).unwrap().climb.is_empty()).await;
+    // Relayed where it was read, and then: busy with something else, or silent.
+    for status in [480, 503] {
+        living.send(ALICE, &fleeting(&status.to_string()), "alice").await;
+        living.take(BOB, status).await;
+        assert_eq!(self::status(&living.wire.next(ALICE).await), 480);
+    }
+    assert_eq!(status(&living.ask(ALICE, &fleeting("silence"), "alice").await), 480);
+    assert_eq!(stored(), 1);
+}
+
+#[actix::test]
+async fn what_asks_for_sips_reaches_nobody_in_clear_and_is_not_kept() {
+    // RFC 5630 §5.3: 480, and why. §4.1: whoever comes back may come back in clear.
+    let living = Living::with(&["alice", "bob"], |_| {}).await;
+    let secret = |text: &str| Ask { uri: "sips:bob@example.com".into(), ..message(text) };
+    let why = Some("380 example.com \"SIPS Not Allowed\"".to_owned());
+    let away = living.ask(ALICE, &secret("away"), "alice").await;
+    assert_eq!((status(&away), header(&away, Name::Warning)), (480, why.clone()), "{away}");
+    assert_eq!(living.register("bob", BOB).await, 200);
+    let there = living.ask(ALICE, &secret("there"), "alice").await;
+    assert_eq!((status(&there), header(&there, Name::Warning)), (480, why), "{there}");
+    // §5.2: his SIPS contact would be a promise that we cannot keep.
+    for uri in ["sip:example.com", "sips:example.com"] {
+        let contact = Ask::register("bob", "<sips:bob@127.0.0.1:5082>");
+        let refused = living.ask(BOB, &Ask { uri: uri.into(), call_id: uri.into(), ..contact }, "bob").await;
+        assert!(refused.starts_with("SIP/2.0 400 A SIPS Contact Needs TLS All The Way\r\n"), "{refused}");
+    }
+    let nobody = Ask { uri: "sips:nobody@example.com".into(), ..message("x") };
+    assert_eq!(status(&living.ask(ALICE, &nobody, "alice").await), 404);
+    assert_eq!(living.house.metrics.get(Count::Stored), 0);
+    assert!(living.wire.take(BOB).is_empty());
+    // One that was bound by a connection of before the last start is left alone as well.
+    let store = living.house.store.clone();
+    drop(living);
+    let mut bindings = store.bindings(&aor("bob")).await.unwrap();
+    (bindings[0].contact, bindings[0].transport) = ("sips:bob@127.0.0.1:5082".into(), 2);
+    store.put_bindings(&aor("bob"), &bindings).await.unwrap();
+    let living = Living::over(store, |config| config.shards = 2).await;
+    assert_eq!(status(&living.ask(ALICE, &message("plain"), "alice").await), 202);
+    assert!(living.wire.take(BOB).is_empty());
+}
+
+#[actix::test]
+async fn a_contact_that_is_this_server_is_refused_and_one_that_turns_out_to_be_costs_no_time() {
+    let living = Living::with(&["alice", "bob"], |_| {}).await;
+    for (n, contact) in ["sip:bob@127.0.0.1", "sip:bob@127.0.0.1:5062", "sip:carol@example.com"].iter().enumerate() {
+        let ask = Ask { call_id: format!("here{n}"), ..Ask::register("bob", &format!("<{contact}>")) };
+        let refused = living.ask(BOB, &ask, "bob").await;
+        assert!(refused.starts_with("SIP/2.0 403 Contact Is This Server\r\n"), "{refused}");
+    }
+    // By a name or an address that nobody here knows to be ours.
+    assert_eq!(living.register("bob", 5099).await, 200);
+    living.send(ALICE, &message("once"), "alice").await;
+    let relayed = living.wire.next(5099).await;
+    living.hear(5060, &relayed);
+    assert_eq!(status(&living.wire.next(ALICE).await), 202);
+    assert_eq!(status(&living.ask(ALICE, &message("twice"), "alice").await), 202, "it queues behind");
+    assert_eq!(living.house.metrics.get(Count::Looped), 1);
+    assert!(living.wire.take(5060).is_empty());
+}
+
+#[actix::test]
 async fn while_letters_wait_a_new_message_queues_behind_them() {
     // Decisions D1.
     let living = Living::with(&["alice", "bob"], |_| {}).await;

@@ -67,7 +67,7 @@ impl Drop for Way {
         turn::fill(|turn| {
             // Bindings first: what comes back is not sent here once more (RFC 5626 §7).
             bound.into_iter().for_each(|user| turn.offer(user, Offer::FlowLost(self.outbox.id())));
-            awaited.into_iter().for_each(|slot| self.house.transactions.unreachable(turn, slot));
+            awaited.into_iter().for_each(|asker| self.house.transactions.unreachable(turn, asker));
         });
         turn::flush();
     }

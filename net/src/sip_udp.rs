@@ -1,8 +1,11 @@
 //! SIP over UDP: datagrams read and written 64 at a time by one system call each (`fast-path.md` §1).
 //!
 //! A turn: `recvmmsg`, decide all, `sendmmsg` all; again while the batch was full, four times at most, then yield.
+//!
+//! A host that refuses what we send says so by ICMP, which the kernel keeps in a queue of the socket's own
+//! (`IP_RECVERR`): it gives back the beginning of our request, which names its transaction (RFC 3261 §18.4).
 
-#![allow(unsafe_code)] // decisions D25: recvmmsg and sendmmsg have no safe face; each block says why it is sound
+#![allow(unsafe_code)] // decisions D25: these calls have no safe face; each block says why it is sound
 
 use std::cell::RefCell;
 use std::io;
@@ -12,6 +15,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use actors::asker::Asker;
 use actors::hop::Hop;
 use actors::house::House;
 use actors::metrics::Count;
@@ -22,14 +26,21 @@ use sip::Layout;
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
+/// Of a request that was refused: enough for its request line and our Via, if its URI is of a sane length.
+const REFUSED_BYTES: usize = 2_048;
+
 /// Reads one listener's socket of one shard until it is dropped. Runs on the shard's thread.
 pub async fn serve(socket: StdSocket, listener: u8, house: Arc<House>) -> io::Result<()> {
     socket.set_nonblocking(true)?;
+    ask_for_errors(&socket)?;
     let socket = UdpSocket::from_std(socket)?;
     let mut batch = Batch::new();
     let mut layout = Box::<Layout>::default();
     loop {
-        socket.readable().await?;
+        let ready = socket.ready(Interest::READABLE | Interest::ERROR).await?;
+        if ready.is_error() {
+            take_errors(&socket, &house);
+        }
         for _ in 0..BATCHES_PER_TURN {
             let mut count = 0;
             let outcome = socket.try_io(Interest::READABLE, || {
@@ -59,11 +70,86 @@ pub async fn serve(socket: StdSocket, listener: u8, house: Arc<House>) -> io::Re
             match outcome {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                // ICMP errors of earlier datagrams come back here; the socket is good.
+                // What an earlier datagram has met is told to whoever calls next; the socket is good.
                 Err(_) => {}
             }
         }
         tokio::task::yield_now().await;
+    }
+}
+
+/// Tells who asks what was refused, at most a batch of it: the rest follows.
+fn take_errors(socket: &UdpSocket, house: &Arc<House>) {
+    let mut room = [0; REFUSED_BYTES];
+    turn::fill(|turn| {
+        for _ in 0..DATAGRAM_BATCH {
+            match socket.try_io(Interest::ERROR, || receive_error(socket.as_raw_fd(), &mut room)) {
+                Ok((count, true)) => {
+                    if let Some(asker) = Asker::of_request(&room[..count]) {
+                        house.transactions.unreachable(turn, asker);
+                    }
+                }
+                // What may pass: a packet too large for its way, or its hops were used up.
+                Ok((_, false)) => {}
+                Err(_) => break,
+            }
+        }
+    });
+    turn::flush();
+}
+
+fn ask_for_errors(socket: &StdSocket) -> io::Result<()> {
+    let (level, option) = match socket.local_addr()? {
+        SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_RECVERR),
+        SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_RECVERR),
+    };
+    let yes: libc::c_int = 1;
+    // SAFETY: the option takes an int, which is given with its size and outlives the call.
+    let outcome = unsafe {
+        let size = size_of_val(&yes) as libc::socklen_t;
+        libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const yes).cast(), size)
+    };
+    if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The next error that the socket was told: how many octets of the datagram that met it stand in `room`, and whether it
+/// says that the datagram cannot get there.
+fn receive_error(fd: RawFd, room: &mut [u8]) -> io::Result<(usize, bool)> {
+    let mut control = [0u64; 32]; // aligned as control messages are
+    let mut slice = libc::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: room.len() };
+    // SAFETY: msghdr is plain old data, for which all zeros is a value.
+    let mut header: libc::msghdr = unsafe { zeroed() };
+    (header.msg_iov, header.msg_iovlen) = (&raw mut slice, 1);
+    (header.msg_control, header.msg_controllen) = (control.as_mut_ptr().cast(), size_of_val(&control) as _);
+    // SAFETY: the header points at one slice, that at the octets of `room`, and at `control`; all outlive the call, and
+    // nothing else refers to them while it runs.
+    let count = unsafe { libc::recvmsg(fd, &raw mut header, libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT) };
+    let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
+    let mut is_refused = false;
+    // SAFETY: the kernel has written whole control messages into `control`, msg_controllen octets of them; the macros walk
+    // within those, and an extended error is as long as its control message says, which the kernel made for it.
+    unsafe {
+        let mut at = libc::CMSG_FIRSTHDR(&raw const header);
+        while !at.is_null() {
+            let kind = ((*at).cmsg_level, (*at).cmsg_type);
+            if kind == (libc::IPPROTO_IP, libc::IP_RECVERR) || kind == (libc::IPPROTO_IPV6, libc::IPV6_RECVERR) {
+                let error = libc::CMSG_DATA(at).cast::<libc::sock_extended_err>().read_unaligned();
+                is_refused = is_refusal(error.ee_origin, error.ee_type, error.ee_code);
+            }
+            at = libc::CMSG_NXTHDR(&raw const header, at);
+        }
+    }
+    Ok((count, is_refused))
+}
+
+/// RFC 3261 §18.4: host, network, port or protocol unreachable, and parameter problems. A packet that was too large is
+/// sent again in pieces, and hops may do the next time.
+fn is_refusal(origin: u8, kind: u8, code: u8) -> bool {
+    match (origin, kind) {
+        (libc::SO_EE_ORIGIN_ICMP, 3) => code != 4, // RFC 792: destination unreachable, but for "fragmentation needed"
+        (libc::SO_EE_ORIGIN_ICMP, 12) => true,     // parameter problem
+        (libc::SO_EE_ORIGIN_ICMP6, 1 | 4) => true, // RFC 4443: the same two
+        _ => false,
     }
 }
 
@@ -150,6 +236,9 @@ pub struct Sink {
     lists: RefCell<Lists>,
 }
 
+/// A datagram that has failed so often is the fault itself: each time before that it may have been told another's error.
+const ANOTHERS_ERRORS: usize = 2;
+
 /// What the kernel wants for one batch that leaves; filled as far as the batch goes.
 struct Lists {
     names: Box<[libc::sockaddr_storage]>,
@@ -177,8 +266,14 @@ impl Sink {
         Self { sockets: sockets.collect(), lists: RefCell::new(lists) }
     }
 
-    /// At most [`DATAGRAM_BATCH`] of them; how many were lost.
-    fn send_by(&self, socket: &StdSocket, is_v6: bool, arena: &[u8], datagrams: &[Datagram]) -> u64 {
+    /// At most [`DATAGRAM_BATCH`] of them; how many were lost, and which of them for good.
+    fn send_by(
+        &self,
+        (socket, is_v6): (&StdSocket, bool),
+        arena: &[u8],
+        datagrams: &[Datagram],
+        mut unsent: impl FnMut(usize),
+    ) -> u64 {
         let mut lists = self.lists.borrow_mut();
         let Lists { names, slices, headers } = &mut *lists;
         let all = datagrams.len().min(DATAGRAM_BATCH);
@@ -190,7 +285,7 @@ impl Sink {
             headers[n].msg_hdr.msg_namelen = name_of(&mut names[n], datagram.peer, is_v6);
             headers[n].msg_hdr.msg_name = (&raw mut names[n]).cast();
         }
-        let (mut sent, mut lost) = (0, (datagrams.len() - all) as u64);
+        let (mut sent, mut lost, mut failed) = (0, (datagrams.len() - all) as u64, 0);
         while sent < all {
             // SAFETY: headers[sent..all] were filled above: each points at one slice of its own and that at octets of the
             // arena, which sendmmsg only reads, and at a name of its own; all outlive the call.
@@ -198,17 +293,25 @@ impl Sink {
                 let rest = headers.as_mut_ptr().add(sent);
                 libc::sendmmsg(socket.as_raw_fd(), rest, (all - sent) as u32, libc::MSG_DONTWAIT)
             };
-            match usize::try_from(count) {
-                Ok(count) => sent += count.max(1),
-                Err(_) if io::Error::last_os_error().kind() == io::ErrorKind::WouldBlock => {
-                    // The socket is full: drop and count, UDP repeats.
-                    return lost + (all - sent) as u64;
+            let error = match usize::try_from(count) {
+                Ok(count) => {
+                    (sent, failed) = (sent + count.max(1), 0);
+                    continue;
                 }
-                // This one cannot go (no route, refused before, too long): the others can.
-                Err(_) => {
-                    lost += 1;
-                    sent += 1;
+                Err(_) => io::Error::last_os_error(),
+            };
+            failed += 1;
+            if error.kind() == io::ErrorKind::WouldBlock {
+                // The socket is full: drop and count, UDP repeats.
+                return lost + (all - sent) as u64;
+            }
+            // What an earlier one has met is told to whoever calls next: this one has not been tried then.
+            if failed > ANOTHERS_ERRORS {
+                // It cannot go (no route, too long), the others can.
+                if is_for_good(&error) {
+                    unsent(sent);
                 }
+                (sent, failed, lost) = (sent + 1, 0, lost + 1);
             }
         }
         lost
@@ -216,20 +319,30 @@ impl Sink {
 }
 
 impl DatagramSink for Sink {
-    fn send(&self, arena: &[u8], datagrams: &[Datagram]) -> u64 {
-        let mut lost = 0;
-        let mut rest = datagrams;
+    fn send(&self, arena: &[u8], datagrams: &[Datagram], unsent: &mut Vec<usize>) -> u64 {
+        let (mut lost, mut rest) = (0, datagrams);
         while let Some(first) = rest.first() {
             let same = rest.iter().take(DATAGRAM_BATCH).take_while(|each| each.listener == first.listener).count();
             let (now, later) = rest.split_at(same);
+            let at = datagrams.len() - rest.len();
             lost += match self.sockets.get(usize::from(first.listener)) {
-                Some((socket, is_v6)) => self.send_by(socket, *is_v6, arena, now),
-                None => same as u64,
+                Some((socket, is_v6)) => self.send_by((socket, *is_v6), arena, now, |n| unsent.push(at + n)),
+                None => {
+                    unsent.extend(at..at + same);
+                    same as u64
+                }
             };
             rest = later;
         }
         lost
     }
+}
+
+/// Whether no repeat of it can do better: an address that there is no way to, or none that can be sent to.
+fn is_for_good(error: &io::Error) -> bool {
+    use libc::{EACCES, EADDRNOTAVAIL, EAFNOSUPPORT, EHOSTUNREACH, EINVAL, EMSGSIZE, ENETUNREACH};
+    let for_good = [EACCES, EADDRNOTAVAIL, EAFNOSUPPORT, EHOSTUNREACH, EINVAL, EMSGSIZE, ENETUNREACH];
+    error.raw_os_error().is_some_and(|error| for_good.contains(&error))
 }
 
 fn name_of(name: &mut libc::sockaddr_storage, peer: SocketAddr, is_v6: bool) -> libc::socklen_t {
@@ -284,7 +397,7 @@ mod tests {
                 })
                 .collect();
             let local = here.local_addr().unwrap();
-            assert_eq!(Sink::new(vec![here]).send(&arena, &datagrams), 0);
+            assert_eq!(Sink::new(vec![here]).send(&arena, &datagrams, &mut Vec::new()), 0);
             std::thread::sleep(Duration::from_millis(20));
             let mut batch = Batch::new();
             let mut heard = Vec::new();
@@ -306,7 +419,9 @@ mod tests {
         let datagram = |peer, range| Datagram { listener: 0, peer, range };
         let arena = vec![b'x'; 70_000];
         let list = [datagram(peer, 0..70_000), datagram("[::1]:9".parse().unwrap(), 0..5), datagram(peer, 0..5)];
-        assert_eq!(Sink::new(vec![here]).send(&arena, &list), 2);
+        let mut unsent = Vec::new();
+        assert_eq!(Sink::new(vec![here]).send(&arena, &list, &mut unsent), 2);
+        assert_eq!(unsent, [0, 1]);
         let mut buffer = [0; 10];
         there.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
         assert_eq!(there.recv(&mut buffer).unwrap(), 5);
@@ -315,6 +430,47 @@ mod tests {
     #[test]
     fn a_listener_that_is_not_there_loses_its_datagrams_and_says_so() {
         let list = [Datagram { listener: 3, peer: "127.0.0.1:9".parse().unwrap(), range: 0..1 }];
-        assert_eq!(Sink::new(Vec::new()).send(b"x", &list), 1);
+        let mut unsent = Vec::new();
+        assert_eq!(Sink::new(Vec::new()).send(b"x", &list, &mut unsent), 1);
+        assert_eq!(unsent, [0]);
+    }
+
+    #[test]
+    fn a_closed_port_gives_back_what_was_sent_to_it_and_holds_up_nothing_else() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let (here, there) = pair(address);
+            let closed = pair(address).0.local_addr().unwrap();
+            ask_for_errors(&here).unwrap();
+            let (reader, peer) = (here.try_clone().unwrap(), there.local_addr().unwrap());
+            let arena = b"to nobody|to somebody";
+            let (lost, heard) = (Datagram { listener: 0, peer: closed, range: 0..9 }, 10..arena.len());
+            let sink = Sink::new(vec![here]);
+            let mut room = [0; REFUSED_BYTES];
+            // The error of the one is told to the sender of the other, who does not lose it by that.
+            for _ in 0..3 {
+                let datagram = Datagram { listener: 0, peer, range: heard.clone() };
+                assert_eq!(sink.send(arena, &[lost.clone(), datagram], &mut Vec::new()), 0);
+                let mut buffer = [0; 20];
+                there.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+                let count = there.recv(&mut buffer).unwrap();
+                assert_eq!(&buffer[..count], &arena[heard.clone()]);
+                let (count, is_refused) = receive_error(reader.as_raw_fd(), &mut room).unwrap();
+                assert_eq!((&room[..count], is_refused), (&arena[..9], true), "{address}");
+            }
+            assert!(receive_error(reader.as_raw_fd(), &mut room).is_err(), "each is told once");
+        }
+    }
+
+    #[test]
+    fn only_what_says_that_nobody_is_there_is_a_refusal() {
+        // RFC 3261 §18.4
+        let (v4, v6) = (libc::SO_EE_ORIGIN_ICMP, libc::SO_EE_ORIGIN_ICMP6);
+        let refusals = [(v4, 3, 0), (v4, 3, 1), (v4, 3, 2), (v4, 3, 3), (v4, 12, 0), (v6, 1, 4), (v6, 4, 0)];
+        let others = [(v4, 3, 4), (v4, 4, 0), (v4, 11, 0), (v6, 2, 0), (v6, 3, 0), (1, 3, 3)];
+        for (expected, list) in [(true, &refusals[..]), (false, &others[..])] {
+            for (origin, kind, code) in list {
+                assert_eq!(is_refusal(*origin, *kind, *code), expected, "{origin} {kind} {code}");
+            }
+        }
     }
 }

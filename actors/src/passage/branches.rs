@@ -1,5 +1,6 @@
 //! The devices' side of a passage: a client transaction each (RFC 3261 §16.6 step 10, §17.1), and the CANCELs.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use base::Now;
@@ -12,6 +13,7 @@ use sip::transaction::{
 use sip::{Message, Method, Name};
 
 use super::{PassageActor, breadth_of, method_of};
+use crate::asker::Asker;
 use crate::contact;
 use crate::hop::Hop;
 use crate::message::SessionKey;
@@ -27,8 +29,12 @@ pub(super) struct Branch {
     /// What our Via's branch ends in.
     transaction: u32,
     hop: Hop,
+    /// Held while its answer is waited for.
+    tie: Arc<()>,
     /// What it has said last.
     heard: Option<Message>,
+    /// It has said something, a provisional response at least.
+    was_heard: bool,
     /// Somebody else has answered.
     answered_elsewhere: bool,
 }
@@ -43,6 +49,7 @@ pub(super) struct Asking {
     machine: ClientNonInvite,
     transaction: u32,
     hop: Hop,
+    tie: Arc<()>,
 }
 
 /// What a transaction of either kind says.
@@ -126,11 +133,12 @@ impl PassageActor {
         let contact = &self.contacts[id as usize];
         let transaction = self.house.sessions.random();
         let (request, from) = (self.caller.request()?, self.caller.hop()?);
+        let (uri, routes) = (contact.uri(request.is_sips())?, &contact.routes);
         // RFC 5393 §5.3.3: all branches together have no more than the request had.
         let share = (breadth_of(request) / self.contacts.len().clamp(1, MAX_BREADTH)).max(1);
         let branch = self.key.branch(transaction);
         let mut bytes = Vec::with_capacity(request.bytes().len() + 512);
-        let onward = Onward { contact, to: hop, branch: branch.as_bytes(), breadth: Some(share) };
+        let onward = Onward { uri, routes, to: hop, branch: branch.as_bytes(), breadth: Some(share) };
         passing::write(&self.house, &mut bytes, request, from, &onward);
         self.house.metrics.count(Count::Passed);
         let invite = Message::parse(bytes.into()).ok()?;
@@ -151,7 +159,9 @@ impl PassageActor {
         } else {
             Machine::Other(Box::new(ClientNonInvite::new(bytes, self.timers, hop.is_reliable(), now.at)))
         };
-        self.branches.push(Branch { machine, id, transaction, hop, heard: None, answered_elsewhere: false });
+        let tie = Arc::default();
+        let (heard, was_heard, answered_elsewhere) = (None, false, false);
+        self.branches.push(Branch { machine, id, transaction, hop, tie, heard, was_heard, answered_elsewhere });
     }
 
     /// Takes it back from a device.
@@ -204,6 +214,7 @@ impl PassageActor {
             return;
         }
         let Some(branch) = self.branches.iter_mut().find(|branch| branch.transaction == transaction) else { return };
+        branch.was_heard = true;
         match &mut branch.machine {
             // RFC 3261 §17.1.3: the method counts too.
             Machine::Invite(_) if method != Method::Invite => {}
@@ -227,7 +238,8 @@ impl PassageActor {
                 let (target, hop) = (self.branches[at].id, self.branches[at].hop);
                 let happened = match said {
                     Said::Send(bytes) => {
-                        if !self.send(hop, &bytes) {
+                        let Branch { transaction, tie, .. } = &self.branches[at];
+                        if !self.send(hop, &bytes, *transaction, tie) {
                             self.branches[at].machine.failed(now);
                         }
                         continue;
@@ -299,7 +311,7 @@ impl PassageActor {
         let Some(cancel) = transaction::cancel(machine.invite(), lines.as_bytes()) else { return };
         let (transaction, hop) = (branch.transaction, branch.hop);
         let machine = ClientNonInvite::new(cancel, self.timers, hop.is_reliable(), now.at);
-        self.asking.push(Asking { machine, transaction, hop });
+        self.asking.push(Asking { machine, transaction, hop, tie: Arc::default() });
     }
 
     /// Whether something was done.
@@ -308,10 +320,11 @@ impl PassageActor {
         for at in (0..self.asking.len()).rev() {
             while let Some(output) = self.asking[at].machine.poll_output() {
                 was_busy = true;
-                if let ClientNonInviteOutput::Send(bytes) = output
-                    && !self.send(self.asking[at].hop, &bytes)
-                {
-                    self.asking[at].machine.handle(ClientNonInviteInput::TransportError, now.at);
+                if let ClientNonInviteOutput::Send(bytes) = output {
+                    let Asking { transaction, hop, tie, .. } = &self.asking[at];
+                    if !self.send(*hop, &bytes, *transaction, tie) {
+                        self.asking[at].machine.handle(ClientNonInviteInput::TransportError, now.at);
+                    }
                 }
             }
             if self.asking[at].machine.is_ended() {
@@ -321,12 +334,29 @@ impl PassageActor {
         was_busy
     }
 
-    /// Sends a request. `false`: it has no way.
-    fn send(&self, hop: Hop, bytes: &[u8]) -> bool {
+    /// A request of ours could not be delivered (RFC 3261 §18.4). A device that has said something may still answer by
+    /// another connection (§18.2.2).
+    pub(super) fn unreachable(&mut self, transaction: u32, now: Now) {
+        self.house.metrics.count(Count::Unreachable);
+        let unheard = |each: &&mut Branch| each.transaction == transaction && !each.was_heard;
+        if let Some(branch) = self.branches.iter_mut().find(unheard) {
+            branch.machine.failed(now);
+        }
+        for each in self.asking.iter_mut().filter(|each| each.transaction == transaction) {
+            each.machine.handle(ClientNonInviteInput::TransportError, now.at);
+        }
+    }
+
+    /// Sends a request. `false`: it has no way. When it cannot be delivered all the same, [`SessionInput::Unreachable`]
+    /// says so, as long as `tie` is held.
+    ///
+    /// [`SessionInput::Unreachable`]: crate::message::SessionInput::Unreachable
+    fn send(&self, hop: Hop, bytes: &[u8], transaction: u32, tie: &Arc<()>) -> bool {
+        let asker = Asker::Session(self.key, transaction);
         turn::fill_later(|turn| {
             let start = turn.arena.len();
             turn.arena.extend_from_slice(bytes);
-            turn.send(&self.house.flows, hop, start)
+            self.house.transactions.send(turn, hop, start, asker, Arc::downgrade(tie))
         })
     }
 }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use sip::transaction::{ServerInvite, ServerInviteInput as Input, ServerInviteOutput as Output, Timers};
 use sip::{Message, Reply, View};
 
+use crate::contact::sips_not_allowed;
 use crate::hop::Hop;
 use crate::house::House;
 use crate::message::SessionKey;
@@ -111,7 +112,12 @@ impl Caller {
 
     /// A final answer of our own.
     pub(super) fn refuse(&mut self, house: &House, status: u16, now: Now) {
-        let lines: &[u8] = if status == 503 { b"Retry-After: 5\r\n" } else { b"" };
+        let lines = match status {
+            503 => "Retry-After: 5\r\n".to_owned(),
+            480 if self.request().is_some_and(View::is_sips) => sips_not_allowed(house),
+            _ => String::new(),
+        };
+        let lines = lines.as_bytes();
         match self {
             Self::Invite(invite) => {
                 let bytes = invite.write(house, status, lines);

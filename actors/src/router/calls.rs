@@ -100,6 +100,10 @@ impl Case<'_> {
         if let Err(least_s) = Asked::by(view).answer(house.config.session_timer, None) {
             return self.refuse(turn, record, 422, "", format!("Min-SE: {least_s}\r\n").as_bytes());
         }
+        if !view.is_sips() && has_sips_contact(view) && !self.from.carrier().is_secure() {
+            // RFC 5630 §5.3: all that we ask him in the dialog would have to go there by TLS.
+            return self.refuse(turn, record, 400, "SIPS Contact In A SIP Request", b"");
+        }
         let offer = match session::offer_of(view) {
             Ok(Some(offer)) => offer,
             // Who wants us to offer cannot have what we do not know yet: what the callee takes.
@@ -109,17 +113,30 @@ impl Case<'_> {
         if house.switch.place().is_none() {
             return self.refuse(turn, record, 488, "MSRP Is Not Spoken Here", b"");
         }
+        let receiver = house.reach.get(&receiver).map_or(receiver, |row| row.aor.clone());
+        if !house.sessions.has_room(&receiver) {
+            turn.counts.add(Count::SessionsRefused);
+            return self.refuse(turn, record, 486, "", b""); // RFC 3261 §21.4.24: he can take no more calls
+        }
+        let Some(seat) = house.sessions.seat(sender.aor()) else {
+            turn.counts.add(Count::SessionsRefused);
+            // RFC 3261 §21.5.4: for this caller there is nothing left for now.
+            return self.refuse(turn, record, 503, "Too Many Sessions", b"Retry-After: 30\r\n");
+        };
         let key = house.sessions.new_key();
         let Some(entry) = house.sessions.enter(self.key, view, key) else {
             return self.refuse(turn, record, 482, "Merged Request", b"");
         };
         turn.counts.add(Count::SessionsCalled);
-        let receiver = house.reach.get(&receiver).map_or(receiver, |row| row.aor.clone());
-        let wanted = Box::new(self.wanted());
-        let invite =
-            Invite { sender: sender.aor().clone(), receiver, answer: self.answer(record), entry, offer, wanted };
+        let (sender, answer, wanted) = (sender.aor().clone(), self.answer(record), Box::new(self.wanted()));
+        let invite = Invite { sender, receiver, answer, entry, offer, wanted, seat };
         turn.session(key, SessionInput::Invite(Box::new(invite)));
     }
+}
+
+fn has_sips_contact(view: View<'_>) -> bool {
+    let Ok(sip::Contacts::List(list)) = view.contacts() else { return false };
+    list.iter().any(|contact| contact.parsed_uri().is_ok_and(|uri| uri.scheme == sip::Scheme::Sips))
 }
 
 /// Extensions that a request asks for and that nobody here has: of those that end here all, of those that pass the ones

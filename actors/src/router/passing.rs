@@ -13,7 +13,7 @@ use sip::{Forward, Method, Name, Uri, Via, View};
 use smallvec::SmallVec;
 
 use super::{ALLOW, Case, Record, Sender, calls, strip_of, write_via};
-use crate::contact::Contact;
+use crate::contact::{self, Contact};
 use crate::hop::Hop;
 use crate::house::House;
 use crate::message::{Destination, Passage, SessionInput};
@@ -59,15 +59,15 @@ impl Case<'_> {
         // One whose connection is gone may have another way, which its actor knows.
         let stands = |way: &&ReachWay| way.hop.conn().is_none_or(|conn| house.flows.get(conn).is_some());
         let only = |row: &Arc<Reach>| {
-            let way = row.only_contact(self.now.unix_s()).filter(stands)?.clone();
-            Some((row.clone(), way))
+            let way = row.only_contact(self.now.unix_s()).filter(stands)?;
+            let uri = String::from_utf8_lossy(way.uri(self.view.is_sips())?);
+            Some((row.clone(), Contact::at(&uri, String::new(), way.hop)))
         };
         let wanted = self.wanted();
         let is_for_any = wanted.device.is_none() && !im::preferences::may_exclude(self.view);
         match row.as_ref().filter(|_| is_for_any).and_then(only) {
-            Some((row, way)) if self.view.method() != Method::Invite => {
-                let contact = String::from_utf8_lossy(&way.contact).into_owned();
-                self.pass_to(turn, record, &row.aor, &Contact::at(contact, String::new(), way.hop));
+            Some((row, contact)) if self.view.method() != Method::Invite => {
+                self.pass_to(turn, record, &row.aor, &contact);
             }
             _ => {
                 let owner = row.map_or(receiver, |row| row.aor.clone());
@@ -90,7 +90,7 @@ impl Case<'_> {
     /// By the next hop that a trusted peer has named.
     fn pass_by(&self, turn: &mut Turn, record: Record<'_>, sender: &Sender, next: &[u8]) {
         let hop = sip::NameAddr::parse(next).and_then(|next| {
-            let uri = next.parsed_uri().ok()?;
+            let uri = next.parsed_uri().ok().filter(|uri| !contact::asks_for_tls(uri))?;
             let address = uri.addr()?;
             match uri.transport() {
                 Some(name) if !name.eq_ignore_ascii_case(b"udp") => self.house.dial(address),
@@ -124,7 +124,10 @@ impl Case<'_> {
         let Ok(way) = &self.way else { return };
         let (uri, routes) = itinerary::onward(way.uri, &way.rest);
         let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
-        let contact = Contact::at(text(uri), text(&routes), hop);
+        let contact = Contact::at(&text(uri), text(&routes), hop);
+        if contact.uri(self.view.is_sips()).is_none() {
+            return self.refuse_sips(turn, record);
+        }
         if self.view.method() == Method::Invite {
             return self.start_passage(turn, record, Destination::Contact(Box::new(contact)));
         }
@@ -134,12 +137,18 @@ impl Case<'_> {
     /// No INVITE, to one contact: by a record in the transactions.
     fn pass_to(&self, turn: &mut Turn, record: Record<'_>, party: &Aor, contact: &Contact) {
         let (house, view) = (self.house, self.view);
+        let Some(uri) = contact.uri(view.is_sips()) else { return self.refuse_sips(turn, record) };
         turn.counts.add(Count::Passed);
         house.transactions.pass(turn, record.slot, contact.hop, party, self.now, |out, branch| {
-            let onward = Onward { contact, to: contact.hop, branch, breadth: None };
+            let onward = Onward { uri, routes: &contact.routes, to: contact.hop, branch, breadth: None };
             write(house, out, view, self.from, &onward);
         });
         record.keep();
+    }
+
+    /// It would have to go on in clear (RFC 5630 §5.3).
+    fn refuse_sips(&self, turn: &mut Turn, record: Record<'_>) {
+        self.refuse(turn, record, 480, "", contact::sips_not_allowed(self.house).as_bytes());
     }
 
     fn start_passage(&self, turn: &mut Turn, record: Record<'_>, destination: Destination) {
@@ -168,11 +177,12 @@ pub(super) fn acknowledge(house: &House, turn: &mut Turn, ack: View<'_>, from: H
     let Some(hop) = hop_along(house, &way).filter(|_| ack.max_forwards().ok().flatten() != Some(0)) else { return };
     let (uri, routes) = itinerary::onward(way.uri, &way.rest);
     let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
-    let contact = Contact::at(text(uri), text(&routes), hop);
+    let contact = Contact::at(&text(uri), text(&routes), hop);
+    let Some(uri) = contact.uri(ack.is_sips()) else { return };
     // The same for a repeat.
     let branch = format!("z9hG4bKa{:016x}", house.transactions.key(ack));
     let start = turn.arena.len();
-    let onward = Onward { contact: &contact, to: hop, branch: branch.as_bytes(), breadth: None };
+    let onward = Onward { uri, routes: &contact.routes, to: hop, branch: branch.as_bytes(), breadth: None };
     write(house, &mut turn.arena, ack, from, &onward);
     turn.send(&house.flows, hop, start);
 }
@@ -184,7 +194,7 @@ fn hop_along(house: &House, way: &Way<'_>) -> Option<Hop> {
     match hop.conn() {
         Some(conn) if house.flows.get(conn).is_none() => {
             let next = way.rest.first().map_or(Some(way.uri), |next| Some(sip::NameAddr::parse(next)?.uri))?;
-            let address = Uri::parse(next).ok()?.addr()?;
+            let address = Uri::parse(next).ok().filter(|uri| !contact::asks_for_tls(uri))?.addr()?;
             house.dial(address).filter(|_| address.ip().to_canonical() == hop.peer().ip())
         }
         _ => Some(hop),
@@ -193,8 +203,10 @@ fn hop_along(house: &House, way: &Way<'_>) -> Option<Hop> {
 
 /// Where a request goes on, and how.
 pub(crate) struct Onward<'a> {
-    /// Whose URI and routes it gets.
-    pub(crate) contact: &'a Contact,
+    /// The new Request-URI.
+    pub(crate) uri: &'a str,
+    /// Its Route lines.
+    pub(crate) routes: &'a str,
     /// By which way.
     pub(crate) to: Hop,
     /// Our branch.
@@ -206,13 +218,13 @@ pub(crate) struct Onward<'a> {
 /// Writes a request as it is passed on (RFC 3261 §16.6): our Via and, where a dialog may come of it, our Record-Route on
 /// top; without its routes so far and without credentials for us; the rest octet for octet.
 pub(crate) fn write(house: &House, out: &mut Vec<u8>, view: View<'_>, from: Hop, onward: &Onward<'_>) {
-    let Onward { contact, to, branch, breadth } = onward;
+    let Onward { uri, routes, to, branch, breadth } = onward;
     let mut via = SmallVec::new();
     write_via(house, &mut via, *to, branch);
     mark(house, &mut via, view);
     let mut strip: SmallVec<[Name; 12]> = SmallVec::from_slice(strip_of(house, view, from));
     strip.extend([Name::Route, Name::Authorization, Name::ProxyAuthorization]);
-    let mut add = Vec::from(contact.routes.as_bytes());
+    let mut add = Vec::from(routes.as_bytes());
     keep_foreign_credentials(house, &mut add, view);
     if let Some(breadth) = breadth {
         strip.push(Name::MaxBreadth);
@@ -221,7 +233,7 @@ pub(crate) fn write(house: &House, out: &mut Vec<u8>, view: View<'_>, from: Hop,
     let record = if records(view) { record_route(house, from, *to) } else { String::new() };
     let max_forwards = view.max_forwards().ok().flatten().unwrap_or(base::limits::MAX_FORWARDS + 1).saturating_sub(1);
     let how = Forward {
-        uri: contact.uri.as_bytes(),
+        uri: uri.as_bytes(),
         via: &via,
         max_forwards,
         strip: &strip,

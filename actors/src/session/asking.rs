@@ -1,5 +1,6 @@
 //! Requests of a session's own that are no INVITE: BYE, CANCEL, UPDATE and PRACK, each in a transaction (RFC 3261 §17.1.2).
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use base::Now;
@@ -21,6 +22,8 @@ pub(super) struct Asking {
     /// What its branch ends in.
     pub(super) transaction: u32,
     hop: Hop,
+    /// Held while its answer is waited for.
+    tie: Arc<()>,
     then: Then,
     /// The response that the machine is given.
     heard: Option<sip::Message>,
@@ -39,6 +42,11 @@ pub(super) enum Then {
 impl Asking {
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         self.machine.poll_timeout()
+    }
+
+    /// Whether a session timer goes on by it.
+    pub(super) fn refreshes(&self) -> bool {
+        matches!(self.then, Then::Refreshes(_))
     }
 }
 
@@ -67,7 +75,7 @@ impl SessionActor {
 
     pub(super) fn ask(&mut self, method: Method, transaction: u32, hop: Hop, bytes: Vec<u8>, then: Then, now: Now) {
         let machine = ClientNonInvite::new(bytes.into(), self.timers, hop.is_reliable(), now.at);
-        self.asking.push(Asking { machine, method, transaction, hop, then, heard: None });
+        self.asking.push(Asking { machine, method, transaction, hop, tie: Arc::default(), then, heard: None });
     }
 
     /// A response to one of them. `false`: it is of none.
@@ -75,7 +83,7 @@ impl SessionActor {
         let its = |each: &&mut Asking| each.transaction == transaction && each.method == method;
         let Some(each) = self.asking.iter_mut().find(its) else { return false };
         let (status, bytes) = (response.view().status(), response.bytes().clone());
-        if status >= 200 && matches!(each.then, Then::Refreshes(_)) {
+        if status >= 200 && each.refreshes() {
             each.heard = Some(response.clone());
         }
         each.machine.handle(Input::Response { status, bytes }, now.at);
@@ -90,7 +98,8 @@ impl SessionActor {
                 was_busy = true;
                 match output {
                     Output::Send(bytes) => {
-                        if !self.send(self.asking[at].hop, &bytes) {
+                        let Asking { hop, transaction, tie, .. } = &self.asking[at];
+                        if !self.send(*hop, &bytes, *transaction, tie) {
                             self.asking[at].machine.handle(Input::TransportError, now.at);
                         }
                     }

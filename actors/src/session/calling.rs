@@ -17,7 +17,7 @@ use super::asking::Then;
 use super::estate::{Leg, Owed, Ringing};
 use super::media::Media;
 use super::{SessionActor, words};
-use crate::contact::{self, Contact, way_within};
+use crate::contact::{self, way_within};
 use crate::hop::Hop;
 use crate::message::SessionKey;
 use crate::router;
@@ -28,7 +28,11 @@ pub(super) struct Branch {
     pub(super) machine: ClientInvite,
     id: u32,
     /// What our Via's branch ends in.
-    transaction: u32,
+    pub(super) transaction: u32,
+    /// Held while its answer is waited for.
+    tie: Arc<()>,
+    /// It has said something, a provisional response at least.
+    pub(super) was_heard: bool,
     /// Our tag towards this contact.
     pub(super) tag: String,
     invite: sip::Message,
@@ -89,8 +93,12 @@ impl SessionActor {
     }
 
     fn call(&mut self, id: u32, now: Now) -> Option<()> {
-        let hop = self.contacts.get_mut(id as usize)?.find_way(&self.house, now.at)?;
-        let contact = self.contacts[id as usize].clone();
+        let is_sips = self.is_sips();
+        let contact = self.contacts.get_mut(id as usize)?;
+        contact.uri(is_sips)?;
+        let hop = contact.find_way(&self.house, now.at)?;
+        let contact = contact.clone();
+        let uri = contact.uri(is_sips)?;
         let pair = self.house.switch.open(self.key)?;
         self.estate.lock().pairs.push(pair.clone());
         let random = || self.house.sessions.random();
@@ -100,7 +108,7 @@ impl SessionActor {
             let estate = self.estate.lock();
             let owed = estate.owed.as_ref()?;
             let via = words::via(&self.house, self.key, transaction, hop);
-            self.write_invite(owed, &contact, hop, &via, &tag, &body)
+            self.write_invite(owed, (uri, &contact.routes), hop, &via, &tag, &body)
         };
         let invite = sip::Message::parse(bytes.into()).ok()?;
         let ringing = Ringing { id, invite, hop, transaction };
@@ -109,13 +117,19 @@ impl SessionActor {
         Some(())
     }
 
+    /// Whether the caller asks for secure ways only.
+    fn is_sips(&self) -> bool {
+        self.estate.lock().owed.as_ref().is_some_and(|owed| owed.request.view().is_sips())
+    }
+
     /// The callee's INVITE: the caller's, as our own.
-    fn write_invite(&self, owed: &Owed, contact: &Contact, hop: Hop, via: &str, tag: &str, body: &[u8]) -> Vec<u8> {
+    fn write_invite(&self, owed: &Owed, to: (&str, &str), hop: Hop, via: &str, tag: &str, body: &[u8]) -> Vec<u8> {
         let wanted_s = self.house.config.session_timer.wanted_s;
         // Who refreshes is theirs to choose (RFC 4028 §7.1).
         let timer = if wanted_s > 0 { format!("Session-Expires: {wanted_s}\r\n") } else { String::new() };
         let request = owed.request.view();
-        let mut lines = contact.routes.clone().into_bytes();
+        let (uri, routes) = to;
+        let mut lines = routes.as_bytes().to_vec();
         lines.extend_from_slice(words::contact(&self.house, self.key, hop).as_bytes());
         lines.extend_from_slice(words::ALLOW.as_bytes());
         lines.extend_from_slice(words::SUPPORTED.as_bytes());
@@ -127,7 +141,7 @@ impl SessionActor {
             &mut out,
             &sip::Request {
                 method: "INVITE",
-                uri: &contact.uri,
+                uri,
                 via,
                 from: &words::with_tag(request.from().ok(), tag),
                 to: &words::one_line(request.first(Name::To).unwrap_or_default()),
@@ -157,6 +171,8 @@ impl SessionActor {
             machine,
             id,
             transaction,
+            tie: Arc::default(),
+            was_heard: false,
             tag,
             invite,
             hop,
@@ -238,7 +254,7 @@ impl SessionActor {
         let number = self.branches[at].invite.view().cseq().map(|cseq| cseq.number).unwrap_or_default();
         let mut ack = Vec::with_capacity(512);
         dialog.acknowledge(&mut ack, number, &via);
-        self.send(hop, &ack);
+        self.send_ack(hop, &ack);
         self.branches[at].acks.push((dialog.remote_tag().into(), hop, ack.into()));
     }
 
@@ -262,7 +278,7 @@ impl SessionActor {
         }
         if let Some(each) = self.branches.iter_mut().find(|each| each.transaction == transaction) {
             let bytes = response.bytes().clone();
-            each.heard = Some(response);
+            (each.heard, each.was_heard) = (Some(response), true);
             each.machine.handle(Input::Response { status, bytes }, now.at);
         }
     }
@@ -276,7 +292,8 @@ impl SessionActor {
                 let id = self.branches[at].id;
                 match output {
                     Output::Send(bytes) => {
-                        if !self.send(self.branches[at].hop, &bytes) {
+                        let Branch { hop, transaction, tie, .. } = &self.branches[at];
+                        if !self.send(*hop, &bytes, *transaction, tie) {
                             self.branches[at].machine.handle(Input::TransportError, now.at);
                         }
                     }
@@ -380,7 +397,7 @@ impl SessionActor {
         let branch = &self.branches[at];
         let tag = response.view().to().ok().and_then(|to| to.tag()).unwrap_or_default();
         if let Some((_, hop, ack)) = branch.acks.iter().find(|(acked, ..)| acked.as_bytes() == tag) {
-            self.send(*hop, ack);
+            self.send_ack(*hop, ack);
             return;
         }
         let Ok(mut dialog) = Dialog::of_response(branch.invite.view(), response.view()) else {

@@ -1,6 +1,7 @@
 //! Session timers of both legs (RFC 4028), each by itself: what is said of them, and refreshes of our own, by UPDATE where
 //! the other end takes that, else by an INVITE that offers what was offered before (RFC 4028 §7.4).
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use base::Now;
@@ -33,6 +34,8 @@ pub(super) struct Renewal {
     transaction: u32,
     number: u32,
     hop: Hop,
+    /// Held while its answer is waited for.
+    tie: Arc<()>,
     heard: Option<sip::Message>,
     ack: Option<(Hop, Bytes)>,
     /// It has no final answer yet.
@@ -140,8 +143,8 @@ impl SessionActor {
         } else {
             let reliable = hop.is_reliable();
             let machine = ClientInvite::new(bytes.into(), transaction::acknowledge, self.timers, reliable, now.at);
-            let renewal = Renewal { machine, side, transaction, number, hop, heard: None, ack: None, is_open: true };
-            self.renewals.push(renewal);
+            let (tie, heard, ack) = (Arc::default(), None, None);
+            self.renewals.push(Renewal { machine, side, transaction, number, hop, tie, heard, ack, is_open: true });
         }
         Some(())
     }
@@ -192,7 +195,8 @@ impl SessionActor {
                 was_busy = true;
                 match output {
                     ClientInviteOutput::Send(bytes) => {
-                        if !self.send(self.renewals[at].hop, &bytes) {
+                        let Renewal { hop, transaction, tie, .. } = &self.renewals[at];
+                        if !self.send(*hop, &bytes, *transaction, tie) {
                             self.renewals[at].machine.handle(ClientInviteInput::TransportError, now.at);
                         }
                     }
@@ -222,7 +226,7 @@ impl SessionActor {
         let (side, number, hop) = (renewal.side, renewal.number, renewal.hop);
         let is_first = std::mem::take(&mut renewal.is_open);
         if is_success && let Some((hop, ack)) = &self.renewals[at].ack {
-            self.send(*hop, ack);
+            self.send_ack(*hop, ack);
             return;
         }
         if is_first {
@@ -243,7 +247,7 @@ impl SessionActor {
             );
             way
         };
-        self.send(way, &ack);
+        self.send_ack(way, &ack);
         self.renewals[at].ack = Some((way, ack.into()));
         if self.rules.is_talking() && self.media.as_mut().is_some_and(|media| media.hear(side, response.view())) {
             self.connect(side, now);

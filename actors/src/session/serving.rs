@@ -13,6 +13,7 @@ use sip::{Dialog, Name, Reply};
 use super::estate::{Leg, Owed};
 use super::media::{Fault, Media, offer_of};
 use super::{Entry, SessionActor, words};
+use crate::contact::sips_not_allowed;
 use crate::hop::Hop;
 use crate::metrics::Count;
 use crate::transactions::Answer;
@@ -219,6 +220,7 @@ impl SessionActor {
         self.agreed_by(Side::Callee, taken.response.view(), now);
         self.contacts = Vec::new();
         self.house.metrics.count(Count::SessionsTaken);
+        self.seats[Side::Callee as usize] = Some(self.house.sessions.taken(&self.people[Side::Callee as usize]));
         self.succeed(at, &passed, &body.unwrap_or_default(), now);
         for side in Side::BOTH {
             self.connect(side, now);
@@ -279,8 +281,12 @@ impl SessionActor {
                 (response.status(), serving.write(response.status(), reason, &self.tag, &lines, response.body()))
             }
             (None, Refusal::Status(status)) => {
-                let lines: &[u8] = if status == 503 { b"Retry-After: 5\r\n" } else { b"" };
-                (status, serving.write(status, "", &self.tag, lines, b""))
+                let lines = match status {
+                    503 => "Retry-After: 5\r\n".to_owned(),
+                    480 if serving.request.view().is_sips() => sips_not_allowed(&self.house),
+                    _ => String::new(),
+                };
+                (status, serving.write(status, "", &self.tag, lines.as_bytes(), b""))
             }
             (None, Refusal::Relay(_)) => (488, serving.write(488, "", &self.tag, b"", b"")),
         };

@@ -4,12 +4,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
-use base::{IdMaker, KeyedHash};
+use base::{Aor, IdMaker, KeyedHash};
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use sip::View;
 
 use super::estate::Estate;
+use super::seats::{Seat, Seats};
 use crate::message::SessionKey;
 
 /// An estate that the session's actor and its nursery share.
@@ -23,6 +24,7 @@ pub struct Sessions {
     next_shard: AtomicUsize,
     ids: IdMaker,
     invites: Arc<Invites>,
+    seats: Arc<Seats>,
 }
 
 #[derive(Default)]
@@ -53,6 +55,7 @@ impl Sessions {
             shards: (0..shards.max(1)).map(|_| Shard::default()).collect(),
             next_shard: AtomicUsize::new(0),
             ids: IdMaker::new(ids.key()),
+            seats: Seats::new(KeyedHash::new(ids.key())),
             invites: Arc::new(Invites {
                 hash: KeyedHash::new(ids.key()),
                 by_key: (0..STRIPES).map(|_| Mutex::default()).collect(),
@@ -78,6 +81,21 @@ impl Sessions {
         self.ids.token()
     }
 
+    /// A place for one more session of a caller's; nothing when he has too many.
+    pub fn seat(&self, caller: &Aor) -> Option<Seat> {
+        self.seats.take(caller)
+    }
+
+    /// Whether a callee may take one more.
+    pub fn has_room(&self, callee: &Aor) -> bool {
+        self.seats.has_room(callee)
+    }
+
+    /// A callee has taken one.
+    pub(crate) fn taken(&self, callee: &Aor) -> Seat {
+        self.seats.add(callee)
+    }
+
     /// Notes whose this INVITE is. Nothing when the same INVITE came by another way before: 482 (RFC 3261 §8.2.2.2).
     pub fn enter(&self, key: u64, invite: View<'_>, session: SessionKey) -> Option<Entry> {
         let invites = &self.invites;
@@ -99,6 +117,12 @@ impl Sessions {
     /// Whose INVITE this is.
     pub fn of_invite(&self, key: u64) -> Option<SessionKey> {
         stripe(&self.invites.by_key, key).lock().get(&key).copied()
+    }
+
+    /// Whether it is a session of this process.
+    pub(crate) fn knows(&self, key: SessionKey) -> bool {
+        let shard = self.shards.get(usize::from(key.shard));
+        shard.is_some_and(|shard| shard.estates.lock().get(&key.number).is_some_and(|(known, _)| *known == key))
     }
 
     /// INVITEs that are being served.
@@ -198,6 +222,8 @@ mod tests {
         let sessions = Sessions::new(&IdMaker::new([5; 16]), 1);
         let (one, two) = (sessions.new_key(), sessions.new_key());
         sessions.keep(one, Shared::default());
+        assert!(sessions.knows(one) && !sessions.knows(two));
+        assert!(!sessions.knows(SessionKey { secret: one.secret ^ 1, ..one }));
         sessions.keep(two, Shared::default());
         assert!(sessions.release(one).is_some() && sessions.release(one).is_none());
         let left: Vec<SessionKey> = sessions.left_by(0).into_iter().map(|(key, _)| key).collect();

@@ -1,6 +1,8 @@
 //! Whole calls through the actors, without sockets: people are addresses, the wire is a list. What is said of timers is
 //! proven by the rules' own tests.
 
+mod not_rung;
+
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -32,7 +34,7 @@ const BOBS_OTHER: &str = "127.0.0.1:5073";
 struct Wire(Rc<RefCell<VecDeque<(SocketAddr, Message)>>>);
 
 impl DatagramSink for Wire {
-    fn send(&self, arena: &[u8], datagrams: &[Datagram]) -> u64 {
+    fn send(&self, arena: &[u8], datagrams: &[Datagram], _: &mut Vec<usize>) -> u64 {
         for each in datagrams {
             let bytes = arena[each.range.clone()].to_vec();
             self.0
@@ -54,6 +56,10 @@ struct World {
 
 impl World {
     async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    async fn with(change: impl FnOnce(&mut Config)) -> Self {
         let store = Store::in_memory();
         for name in ["alice", "bob", "mute"] {
             let account = Account {
@@ -68,15 +74,17 @@ impl World {
             };
             store.put_account(account, true).await.unwrap();
         }
-        let config = Config {
+        let mut config = Config {
             trusted: vec![Network { address: "127.0.0.0".parse().unwrap(), bits: 8 }],
             msrp: Some(Place { host: "127.0.0.1".into(), port: 2855 }),
             ..Config::default()
         };
+        change(&mut config);
         let house = House::new(config, store, IdMaker::new([7; 16]), Now::read);
         let wire = Wire::default();
         turn::attach(ShardOut {
             registry: house.registry.clone(),
+            transactions: house.transactions.clone(),
             sink: Box::new(wire.clone()),
             metrics: house.metrics.clone(),
         });

@@ -450,6 +450,7 @@ fn to_entry(letter: Letter) -> Entry {
         body: letter.body,
         asked,
         kind,
+        may_wait: true,
     }
 }
 

@@ -70,7 +70,7 @@ impl UserActor {
                 return refuse(answer, fault.status, fault.reason);
             }
         };
-        if here.queued && entry.kind.may_wait() && device.is_none() {
+        if here.queued && entry.may_wait && device.is_none() {
             return self.store(entry, Some(answer), false, None, now, ctx);
         }
         self.attempt(What::Page { entry, answer, device }, now, ctx);
@@ -93,8 +93,8 @@ impl UserActor {
         let (house, expiry_s) = (self.house.clone(), self.house.config.letter_expiry_s);
         let Some(here) = self.here() else { return };
         let entry = Entry::of(answer.request(), sender, expiry_s, answer.came(now)).ok();
-        let Some(entry) = entry.filter(|entry| entry.kind.may_wait()) else {
-            return turn::fill_later(|turn| answer.send(turn, now, 480, b""));
+        let Some(entry) = entry.filter(|entry| entry.may_wait) else {
+            return refuse_absent(&house, answer, now);
         };
         // The connection that it registered by is gone, but there may be another way (RFC 3261 §18.2.2).
         let lost = |hop: Hop| hop.conn().is_some_and(|conn| house.flows.get(conn).is_none());
@@ -150,7 +150,7 @@ impl UserActor {
             contacts.iter().zip(0..).map(|(each, id)| Target { id, q: each.contact.q }).collect();
         let may_wait = match &what {
             // RFC 5627 §5.3: what is for one device waits for none; a letter would go to all.
-            What::Page { entry, device, .. } => entry.kind.may_wait() && device.is_none(),
+            What::Page { entry, device, .. } => entry.may_wait && device.is_none(),
             _ => true,
         };
         let delivery = Delivery::start(targets, may_wait, patience, now);
@@ -226,13 +226,14 @@ impl UserActor {
             return each.delivery.handle(Input::TransportFailed { target }, now); // its time ended in an earlier round
         }
         let token = u64::from(number) << 32 | u64::from(target);
-        let way = contact.find_way(&house, now.at);
-        let contact = &*contact;
-        let sent = way.and_then(|hop| {
+        let is_sips = each.what.is_sips();
+        let way = contact.uri(is_sips).is_some().then(|| contact.find_way(&house, now.at)).flatten();
+        let way = way.and_then(|hop| Some((contact.uri(is_sips)?, hop)));
+        let sent = way.and_then(|(uri, hop)| {
             turn::fill_later(|turn| {
                 turn.counts.add(Count::Relayed);
                 house.transactions.ask(turn, hop, &owner, token, now, |out, branch| {
-                    each.what.write(&house, out, contact, hop, branch);
+                    each.what.write(&house, out, (uri, &contact.routes), hop, branch);
                 })
             })
         });
@@ -265,7 +266,9 @@ impl UserActor {
     }
 
     fn answered(&mut self, number: u32, status: u16, now: Now, ctx: &mut Context<Self>) {
+        let house = self.house.clone();
         match self.decided(number) {
+            Some((What::Page { answer, .. }, _)) if status == 480 => refuse_absent(&house, answer, now),
             Some((What::Page { answer, .. }, _)) => turn::fill_later(|turn| answer.send(turn, now, status, b"")),
             Some((What::Letter { head, .. }, _)) => {
                 let outcome = Outcome::of(status);
@@ -360,31 +363,46 @@ impl What {
         }
     }
 
-    fn write(&self, house: &House, out: &mut Vec<u8>, contact: &Contact, hop: Hop, branch: &[u8]) {
+    /// Whether it goes by secure ways only. Letters do not: what does is never kept.
+    fn is_sips(&self) -> bool {
+        match self {
+            Self::Page { answer, .. } => answer.request().is_sips(),
+            Self::Notice(_) | Self::Letter { .. } | Self::Done(..) => false,
+        }
+    }
+
+    fn write(&self, house: &House, out: &mut Vec<u8>, to: (&str, &str), hop: Hop, branch: &[u8]) {
         match self {
             Self::Page { answer, .. } => {
-                let how =
-                    router::Onward { to: hop, contact: contact.uri.as_bytes(), branch, add: contact.routes.as_bytes() };
+                let (contact, add) = (to.0.as_bytes(), to.1.as_bytes());
+                let how = router::Onward { to: hop, contact, branch, add };
                 router::forward(house, out, answer.request(), answer.caller(), &how);
             }
-            Self::Notice(entry) => write_entry(house, out, entry, contact, hop, branch),
-            Self::Letter { entry, .. } => write_entry(house, out, entry, contact, hop, branch),
+            Self::Notice(entry) => write_entry(house, out, entry, to, hop, branch),
+            Self::Letter { entry, .. } => write_entry(house, out, entry, to, hop, branch),
             Self::Done(..) => {}
         }
     }
 }
 
+/// 480 for a message that cannot wait, and its receiver is not there, or not there by a secure way.
+fn refuse_absent(house: &House, answer: Answer, now: Now) {
+    let lines = if answer.request().is_sips() { contact::sips_not_allowed(house) } else { String::new() };
+    turn::fill_later(|turn| answer.send(turn, now, 480, lines.as_bytes()));
+}
+
 /// A letter as a request of ours, with its sender's own From, To, Call-ID, CSeq and Date (decisions D3).
-fn write_entry(house: &House, out: &mut Vec<u8>, entry: &Entry, contact: &Contact, hop: Hop, branch: &[u8]) {
+fn write_entry(house: &House, out: &mut Vec<u8>, entry: &Entry, to: (&str, &str), hop: Hop, branch: &[u8]) {
     let mut via = smallvec::SmallVec::new();
     router::write_via(house, &mut via, hop, branch);
     let via = String::from_utf8_lossy(&via);
-    let lines = format!("{}{}", contact.routes, entry.request_lines());
+    let (uri, routes) = to;
+    let lines = format!("{routes}{}", entry.request_lines());
     sip::request(
         out,
         &sip::Request {
             method: "MESSAGE",
-            uri: &contact.uri,
+            uri,
             via: &via,
             from: &entry.from,
             to: &entry.to,

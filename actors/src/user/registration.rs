@@ -16,7 +16,7 @@ use storage::bindings::StoredBinding;
 use storage::{Account, StoreError};
 
 use super::{Here, UserActor, in_time};
-use crate::contact::{Contact, hop_of};
+use crate::contact::Contact;
 use crate::hop::{ConnId, Hop};
 use crate::house::House;
 use crate::metrics::Count;
@@ -42,7 +42,7 @@ impl UserActor {
             bindings_max: self.house.config.bindings_per_user,
             ..Rules::default()
         };
-        let (aor, is_third_party) = (self.aor.clone(), self.is_third_party(&answer));
+        let (aor, house, is_third_party) = (self.aor.clone(), self.house.clone(), self.is_third_party(&answer));
         let Some(here) = self.here() else { return };
         let refuse = |answer: Answer, status, lines: &[u8]| {
             turn::fill_later(|turn| answer.send(turn, now, status, lines));
@@ -56,6 +56,7 @@ impl UserActor {
         let request = RegisterRequest::of(answer.request(), way_of(answer.caller()));
         let registered = request.and_then(|request| {
             let request = if is_third_party { request.by_third_party(&aor) } else { request };
+            request.check(&house.routing)?;
             Ok((registrar::register(&here.bindings, &request, &rules, now)?, request.flows))
         });
         let (registered, flows) = match registered {
@@ -280,15 +281,18 @@ impl UserActor {
         let Some(here) = self.here() else { return };
         let Some(account) = &here.account else { return };
         let bindings = here.im_bindings(now);
+        let way = |binding: &&Binding| {
+            let contact = Contact::of(binding);
+            let uri = |is_sips| contact.uri(is_sips).map(|uri| uri.as_bytes().into());
+            let (plain, sips) = (uri(false)?, uri(true));
+            Some(ReachWay { contact: plain, sips, hop: contact.hop, expires_unix_s: binding.expires_unix_s })
+        };
+        let ways: Box<[ReachWay]> = bindings.iter().filter_map(way).collect();
         // A way that leads nowhere is the actor's to find another for (RFC 3261 §18.2.2).
         let stands = |hop: Hop| hop.conn().is_none_or(|conn| house.flows.get(conn).is_some());
-        let is_plain = matches!(&bindings[..], [one]
-            if one.path.is_empty() && stands(hop_of(one)) && Contact::of(one).wants(&house).is_none());
-        let ways = bindings.iter().map(|binding| ReachWay {
-            contact: binding.contact.as_bytes().into(),
-            hop: hop_of(binding),
-            expires_unix_s: binding.expires_unix_s,
-        });
+        let is_plain =
+            matches!(&bindings[..], [one] if one.path.is_empty() && Contact::of(one).wants(&house).is_none());
+        let is_plain = is_plain && ways.iter().all(|way| stands(way.hop));
         let mut climb = Climb::empty();
         climb.set(Climb::SEVERAL, !is_plain);
         climb.set(Climb::QUEUED, here.queued);
@@ -300,7 +304,7 @@ impl UserActor {
             ha1: Ha1 { sha256: account.ha1_sha256, md5: account.ha1_md5 },
             login: account.login.as_deref().unwrap_or(account.aor.user()).into(),
             aliases: account.aliases.clone().into(),
-            ways: ways.collect(),
+            ways,
             climb,
             may_page,
             may_call: serves(&account.services, "session"),
@@ -373,7 +377,7 @@ pub(super) fn serves(profile: &str, service: &str) -> bool {
 
 fn way_of(caller: Hop) -> Way {
     Way {
-        transport: if caller.is_reliable() { Transport::Tcp } else { Transport::Udp },
+        transport: caller.carrier(),
         listener: caller.listener(),
         source: caller.peer(),
         connection: caller.conn().map(|conn| u64::from(conn.0)),

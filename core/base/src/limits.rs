@@ -115,6 +115,11 @@ pub const SESSION_BIND_TIME_MAX: Duration = Duration::from_secs(30);
 pub const SESSIONS_PER_SHARD_MAX: usize = 32_768;
 /// Peers behind one contact whose provisional responses are acknowledged (RFC 3262): a fork has several.
 pub const FORKS_MAX: usize = 8;
+/// Sessions that one user holds, called or taken: far more than anybody follows. A caller above it is told 503, who calls
+/// somebody above it 486.
+pub const SESSIONS_PER_USER_MAX: usize = 128;
+/// Phones that one INVITE rings at once or one after another; the losers are those of the lowest q.
+pub const SESSION_FORKS_MAX: usize = 16;
 /// Inputs that wait for one session's actor; then the sender is told 503.
 pub const SESSION_MAILBOX_MAX: usize = 64;
 

@@ -22,6 +22,7 @@ mod kill;
 mod limits;
 mod msrp;
 mod notices;
+mod nowhere;
 mod pager;
 mod pager_away;
 mod passing;

@@ -104,6 +104,25 @@ fn a_letter_whose_time_is_over_is_not_delivered() {
 }
 
 #[test]
+fn what_expires_at_once_is_told_or_lost_but_never_kept() {
+    // RFC 3428 §7
+    let node = house(&[], &["alice", "bob"]);
+    let mut alice = Phone::udp(&node, "alice", &password("alice"));
+    let to = aor("bob");
+    let lines = "Content-Type: text/plain\r\nExpires: 0\r\n"; // and no Date: from its receipt on
+    let mut says = |text: &str| {
+        let now = Wanted { method: "MESSAGE", uri: &to, to: &to, lines, body: text.as_bytes() };
+        alice.request(&now).and_then(|answer| answer.status())
+    };
+    assert_eq!(says("now or never"), Some(480));
+    let mut bob = Person::online(&node, "bob", Transport::Udp);
+    bob.hears_nothing(QUIET);
+    assert_eq!(says("now"), Some(200));
+    assert_eq!(bob.hears().text.as_deref(), Some("now"));
+    assert_eq!(count(&node, "parlour_letters_stored_total"), 0.0);
+}
+
+#[test]
 fn a_full_mailbox_is_480_and_what_is_in_it_stays() {
     let node = house(&[("deferred.messages_per_user", "3")], &["alice", "bob", "carol"]);
     let alice = Person::new(&node, "alice", Transport::Udp);

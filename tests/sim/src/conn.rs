@@ -176,7 +176,7 @@ impl Conn {
         self.pipe.close();
         house.flows.remove(self.outbox.id());
         let awaited = self.outbox.abandon();
-        turn::fill(|turn| awaited.into_iter().for_each(|slot| house.transactions.unreachable(turn, slot)));
+        turn::fill(|turn| awaited.into_iter().for_each(|asker| house.transactions.unreachable(turn, asker)));
         turn::flush();
     }
 }

@@ -12,10 +12,12 @@ use actors::message::Dial;
 use actors::node::Node;
 use actors::outbox::Outbox;
 use actors::registry::Registry;
+use actors::transactions::Transactions;
 use actors::tree::{self, Tree};
 use actors::turn::{self, Datagram, DatagramSink, ShardOut};
 use actors::{Config, House};
 use base::IdMaker;
+use base::limits::SILENCE;
 use storage::Store;
 use storage::engine::memory::Memory;
 
@@ -58,7 +60,7 @@ struct Sink {
 }
 
 impl DatagramSink for Sink {
-    fn send(&self, arena: &[u8], datagrams: &[Datagram]) -> u64 {
+    fn send(&self, arena: &[u8], datagrams: &[Datagram], _: &mut Vec<usize>) -> u64 {
         assert!(!self.out.panic_at_flush.replace(false), "told to fall at a flush");
         for datagram in datagrams {
             if self.bus.step() {
@@ -78,7 +80,7 @@ impl DatagramSink for Sink {
 struct Nowhere;
 
 impl DatagramSink for Nowhere {
-    fn send(&self, _: &[u8], _: &[Datagram]) -> u64 {
+    fn send(&self, _: &[u8], _: &[Datagram], _: &mut Vec<usize>) -> u64 {
         0
     }
 }
@@ -175,7 +177,9 @@ fn find(node: &Arc<Node>, name: &str, kind: &str) -> Option<Arc<Node>> {
 
 /// After a life has ended and its runtime is gone: what it left on this thread is forgotten, unsent.
 pub fn forget_the_dead() {
-    turn::attach(ShardOut { registry: Arc::new(Registry::new(1)), sink: Box::new(Nowhere), metrics: Arc::default() });
+    let transactions = Transactions::new(&IdMaker::new([0; 16]), Arc::default(), SILENCE, clock::now);
+    let registry = Arc::new(Registry::new(1));
+    turn::attach(ShardOut { registry, transactions, sink: Box::new(Nowhere), metrics: Arc::default() });
     for _ in 0..4 {
         turn::flush();
     }

@@ -36,7 +36,7 @@ const EXCEPTIONS: [(&str, &str, &str); 4] = [
     ("core/base/src/time.rs", "Instant::now", "Now::read, for shells: the one look at the clock"),
     ("core/base/src/time.rs", "SystemTime::now", "Now::read, for shells: the one look at the clock"),
     ("core/base/src/id.rs", "getrandom", "IdMaker::from_os, for shells: the one throw of the dice"),
-    ("net/src/sip_udp.rs", "unsafe", "recvmmsg and sendmmsg (decision 25)"),
+    ("net/src/sip_udp.rs", "unsafe", "recvmmsg and sendmmsg, and the errors that they meet (decision 25)"),
 ];
 
 /// Words that stand where they may not.

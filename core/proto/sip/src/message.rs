@@ -149,6 +149,12 @@ impl<'a> View<'a> {
         self.layout.uri.of(self.bytes)
     }
 
+    /// Whether the Request-URI is a SIPS URI: then every hop must be secured, the last one too (RFC 3261 §26.2.2,
+    /// RFC 5630 §5.3).
+    pub fn is_sips(self) -> bool {
+        self.request_uri().get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"sips:"))
+    }
+
     /// 100 to 699; 0 in a request.
     pub fn status(self) -> u16 {
         self.layout.status

@@ -62,8 +62,7 @@ pub fn read(datagram: &[u8]) -> Option<Stun<'_>> {
     if kind & 0x3EEF != 0x0001 {
         return None;
     }
-    let mut request =
-        Request { id: &datagram[8..HEAD], has_fingerprint: false, unknown: [0; NAMED], unknown_count: 0 };
+    let mut request = Request { id: &datagram[8..HEAD], has_fingerprint: false, unknown: [0; NAMED], unknown_count: 0 };
     let mut at = HEAD;
     while at < datagram.len() {
         let (attribute, size) = (number(at)?, usize::from(number(at + 2)?));

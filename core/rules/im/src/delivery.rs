@@ -92,6 +92,7 @@ pub fn notice(
         body: Bytes::from(envelope.write()),
         asked: None,
         kind: entry::Kind::Notification,
+        may_wait: true,
         call_id,
     }
 }

@@ -109,6 +109,8 @@ pub struct Entry {
     pub asked: Option<Asked>,
     /// What sort it is.
     pub kind: Kind,
+    /// Whether it may be kept for a receiver who is away.
+    pub may_wait: bool,
 }
 
 impl Entry {
@@ -122,6 +124,10 @@ impl Entry {
         let (call_id, cseq) = (request.call_id()?, request.cseq()?.number);
         let from_tag = request.from()?.tag().unwrap_or_default();
         let time = Time::of(request, envelope.as_ref(), expiry_s, now);
+        let kind = Kind::of(content_type, body);
+        // RFC 3428 §7: what expires when it comes is for now or never. By what way the receiver of a kept message will come
+        // back nobody knows, and SIPS asks for a secure one (RFC 5630 §5.3).
+        let may_wait = kind.may_wait() && request.expires() != Some(0) && !request.is_sips();
         Ok(Self {
             id: EntryId::of(sender, call_id, cseq, from_tag, imdn_id.as_bytes()),
             sender: sender.clone(),
@@ -135,7 +141,8 @@ impl Entry {
             lines: own_lines(request),
             body: Bytes::copy_from_slice(body),
             asked,
-            kind: Kind::of(content_type, body),
+            kind,
+            may_wait,
         })
     }
 
@@ -332,6 +339,19 @@ mod tests {
         let eve = Aor::parse("sip:eve@example.com").unwrap();
         assert_ne!(EntryId::of(&eve, b"call", 5, b"7", b""), all[0], "another's message is never taken for a repeat");
         assert_eq!(EntryId::from_bytes(*all[0].as_bytes()), all[0]);
+    }
+
+    #[test]
+    fn what_is_for_now_alone_may_not_wait() {
+        // RFC 3428 §7
+        let now = "Expires: 0\r\n";
+        let dated = "Date: Sun, 09 Sep 2035 01:46:00 GMT\r\nExpires: 0\r\n";
+        for (lines, may_wait) in
+            [("", true), ("Expires: 1\r\n", true), (now, false), (dated, false), ("Expires: x\r\n", true)]
+        {
+            assert_eq!(entry(lines, "x").may_wait, may_wait, "{lines}");
+        }
+        assert!(!entry("Content-Type: application/im-iscomposing+xml\r\n", "<isComposing/>").may_wait);
     }
 
     #[test]

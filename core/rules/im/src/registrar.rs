@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 
 use base::limits::{BINDING_EXPIRY_S_DEFAULT, BINDING_EXPIRY_S_MAX, BINDINGS_PER_USER_MAX, CONTACT_BYTES_MAX};
 use base::{Now, scan};
-use sip::{HeaderError, Name, NameAddr, Params, Uri, View};
+use sip::{HeaderError, Name, NameAddr, Params, Scheme, Uri, View};
 
 use crate::outbound::{self, FlowKey, Flows};
 use crate::refusal::Refusal;
+use crate::routing::House;
 
 /// RFC 3261 §10.3 step 7: what asks for an hour or more is never too brief.
 const HOUR_S: u32 = 3_600;
@@ -38,6 +39,11 @@ impl Transport {
     /// Whether a connection carries it.
     pub fn is_stream(self) -> bool {
         self != Self::Udp
+    }
+
+    /// Whether it is encrypted: what a `sips:` URI asks of every hop (RFC 3261 §26.2.2).
+    pub fn is_secure(self) -> bool {
+        matches!(self, Self::Tls | Self::Wss)
     }
 }
 
@@ -152,6 +158,8 @@ pub struct RegisterRequest {
     pub contacts: Contacts,
     /// Values of Path.
     pub path: Vec<String>,
+    /// Whether its Request-URI is a SIPS URI.
+    pub is_sips: bool,
     /// By which way it came.
     pub way: Way,
     /// Whether reg-id counts, and the 200 says so.
@@ -191,9 +199,32 @@ impl RegisterRequest {
             expires: request.expires(),
             contacts,
             path: request.values(Name::Path).map(lossy).collect(),
+            is_sips: request.is_sips(),
             way,
             flows,
         })
+    }
+
+    /// Whether what it binds can be reached as it asks to be; what it takes away need not.
+    ///
+    /// 400: a `sips:` contact without SIPS URIs and encryption all the way to it (RFC 5630 §5.2). 403: a contact, or where
+    /// there are some the first proxy on the way to it, that is this house itself. RFC 3261 §10.3 does not speak of it; what
+    /// goes there would only come back (§16.3 step 4), and its sender would hear our own challenge.
+    pub fn check(&self, house: &House) -> Result<(), Refusal> {
+        let Contacts::List(contacts) = &self.contacts else { return Ok(()) };
+        let path = || self.path.iter().map(|value| NameAddr::parse(value.as_bytes()).map_or(&[][..], |path| path.uri));
+        let is_secure = self.is_sips && self.way.transport.is_secure() && path().all(is_sips);
+        let is_here = |uri: &[u8]| Uri::parse(uri).is_ok_and(|uri| house.is_here(&uri));
+        for contact in contacts.iter().filter(|contact| contact.expires.or(self.expires) != Some(0)) {
+            let uri = contact.uri.as_bytes();
+            if is_here(path().next().unwrap_or(uri)) {
+                return Err(Refusal::new(403, "Contact Is This Server"));
+            }
+            if is_sips(uri) && !is_secure {
+                return Err(Refusal::new(400, "A SIPS Contact Needs TLS All The Way"));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -416,13 +447,18 @@ fn check_order(binding: &Binding, request: &RegisterRequest) -> Result<(), Refus
     Ok(())
 }
 
-/// RFC 3261 §19.1.4; of what is no URI we know, equality of the text.
+/// RFC 3261 §19.1.4, but that a contact's SIPS URI takes the place of its SIP URI and the other way round (RFC 5630
+/// §5.1.1.1); of what is no URI we know, equality of the text.
 fn same_uri(one: &str, other: &str) -> bool {
-    one == other
-        || match (Uri::parse(one.as_bytes()), Uri::parse(other.as_bytes())) {
-            (Ok(one), Ok(other)) => one.same_as(&other),
-            _ => false,
-        }
+    fn read(text: &str) -> Option<Uri<'_>> {
+        let uri = Uri::parse(text.as_bytes()).ok()?;
+        Some(if uri.scheme == Scheme::Sips { Uri { scheme: Scheme::Sip, ..uri } } else { uri })
+    }
+    one == other || read(one).zip(read(other)).is_some_and(|(one, other)| one.same_as(&other))
+}
+
+fn is_sips(uri: &[u8]) -> bool {
+    Uri::parse(uri).is_ok_and(|uri| uri.scheme == Scheme::Sips)
 }
 
 fn lossy(bytes: &[u8]) -> String {

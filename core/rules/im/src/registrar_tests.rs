@@ -26,6 +26,14 @@ fn request(call_id: &str, cseq: u32, lines: &str) -> RegisterRequest {
     RegisterRequest::of(layout.view(wire.as_bytes()), way()).unwrap()
 }
 
+/// What is said of a REGISTER with these header lines: sent to `uri`, by `transport`.
+fn checked(uri: &str, transport: Transport, lines: &str) -> u16 {
+    let house = House::new(["example.com"], ["192.0.2.1:5060"]);
+    let asked = request("c", 1, lines);
+    let asked = RegisterRequest { is_sips: uri.starts_with("sips:"), way: Way { transport, ..way() }, ..asked };
+    asked.check(&house).map_or_else(|refusal| refusal.status, |()| 200)
+}
+
 /// What stands after each of these in turn, or the first refusal.
 fn after(requests: &[(&str, u32, &str)]) -> Result<Vec<Binding>, Refusal> {
     requests.iter().try_fold(Vec::new(), |standing, (call_id, cseq, lines)| {
@@ -153,6 +161,51 @@ fn way_and_path_are_kept_with_the_binding() {
 }
 
 #[test]
+fn a_sips_contact_needs_sips_and_tls_all_the_way() {
+    // RFC 5630 §5.2, RFC 3261 §26.2.2
+    const HERE: &str = "Contact: <sips:a@h>\r\n";
+    const PATH: &str = "Contact: <sips:a@h>\r\nPath: <sips:p1;lr>,<sip:p2;lr>\r\n";
+    const SIPS_PATH: &str = "Contact: <sips:a@h>\r\nPath: <sips:p1;lr>, <sips:p2;lr>\r\n";
+    for (uri, transport, lines, status) in [
+        ("sip:example.com", Transport::Udp, HERE, 400),
+        ("sips:example.com", Transport::Udp, HERE, 400),
+        ("sips:example.com", Transport::Tcp, HERE, 400),
+        ("sips:example.com", Transport::Ws, HERE, 400),
+        ("sip:example.com", Transport::Tls, HERE, 400),
+        ("sips:example.com", Transport::Tls, PATH, 400),
+        ("sips:example.com", Transport::Tls, SIPS_PATH, 200),
+        ("sips:example.com", Transport::Tls, HERE, 200),
+        ("sips:example.com", Transport::Wss, HERE, 200),
+        ("sips:example.com", Transport::Udp, "Contact: <sip:a@h>\r\n", 200),
+        ("sip:example.com", Transport::Udp, "Contact: <sips:a@h>;expires=0\r\n", 200),
+        ("sip:example.com", Transport::Udp, "Contact: <sips:a@h>\r\nExpires: 0\r\n", 200),
+        ("sip:example.com", Transport::Udp, "Contact: <sip:a@h>, <SIPS:a@h2>\r\n", 400),
+    ] {
+        assert_eq!(checked(uri, transport, lines), status, "{uri} {transport:?} {lines}");
+    }
+    // §5.1.1.1: the last of the two spellings is the one that stands.
+    let bindings = after(&[("c", 1, HERE), ("c", 2, "Contact: <sip:a@h>\r\n")]).unwrap();
+    assert_eq!(shown(&bindings), ["<sip:a@h>;expires=3600"]);
+}
+
+#[test]
+fn a_contact_that_is_the_house_itself_is_not_bound_but_taken_away() {
+    for (lines, status) in [
+        ("Contact: <sip:a@192.0.2.1>\r\n", 403),
+        ("Contact: <sip:a@h>, <sip:a@192.0.2.1:5060;transport=tcp>\r\n", 403),
+        ("Contact: <sip:bob@example.com>\r\n", 403),
+        ("Contact: <sip:a@h>\r\nPath: <sip:192.0.2.1;lr>\r\n", 403),
+        ("Contact: <sip:a@h>\r\nPath: <sip:p1;lr>,<sip:192.0.2.1;lr>\r\n", 200),
+        ("Contact: <sip:a@192.0.2.1:5061>\r\n", 200),
+        ("Contact: <sip:a@192.0.2.1>;expires=0\r\n", 200),
+        ("Contact: *\r\nExpires: 0\r\n", 200),
+        ("", 200),
+    ] {
+        assert_eq!(checked("sip:example.com", Transport::Udp, lines), status, "{lines}");
+    }
+}
+
+#[test]
 fn messages_go_to_contacts_that_show_the_tag_and_else_to_all_that_may_take_them() {
     let icsi = ";+g.3gpp.icsi-ref=\"urn%3Aurn-7%3A3gpp-service.ims.icsi.mmtel,urn%3Aurn-7%3A3gpp-service.ims.icsi.oma.cpm.msg\"";
     for (contacts, chosen) in [
@@ -189,7 +242,7 @@ proptest! {
         for (call_id, cseq, contacts, star) in steps {
             let list = contacts.iter().map(|(n, expires)| Contact { uri: format!("sip:a@h{n}"), params: String::new(), q: 1_000, expires: Some(*expires) });
             let contacts = if star { Contacts::Star } else { Contacts::List(list.collect()) };
-            let asked = RegisterRequest { call_id, cseq, expires: star.then_some(0), contacts, path: vec![], way: way(), flows: Flows::Ignored };
+            let asked = RegisterRequest { call_id, cseq, expires: star.then_some(0), contacts, path: vec![], is_sips: false, way: way(), flows: Flows::Ignored };
             if let Ok(told) = register(&standing, &asked, &rules, now()) {
                 prop_assert!(told.bindings.len() <= 4);
                 prop_assert_eq!(told.changed, told.bindings != standing);

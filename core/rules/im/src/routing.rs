@@ -1,5 +1,7 @@
 //! What a request is for: this house itself, one of its users, one of its services, or somebody elsewhere.
 
+use std::net::SocketAddr;
+
 use base::Aor;
 use sip::{Method, Name, Scheme, Uri, View};
 
@@ -24,8 +26,26 @@ pub enum Service {
 #[derive(Debug, Clone, Default)]
 pub struct House {
     domains: Vec<String>,
-    addresses: Vec<String>,
+    listeners: Vec<Listener>,
     services: Vec<(Aor, Service)>,
+}
+
+/// Where the house listens, as it names itself: a host, in lower case, and a port.
+#[derive(Debug, Clone)]
+struct Listener {
+    host: String,
+    port: u16,
+    /// The same, where the host is an address and no name.
+    address: Option<SocketAddr>,
+}
+
+impl Listener {
+    /// From `host:port`; `[::1]:5060` keeps its brackets in the host.
+    fn of(name: &str) -> Option<Self> {
+        let (host, port) = name.rsplit_once(':')?;
+        let address = name.parse().ok().map(canonical);
+        Some(Self { host: lower(host), port: port.parse().ok()?, address })
+    }
 }
 
 /// Where a request goes.
@@ -85,11 +105,11 @@ fn is_talk_of_others(invite: View<'_>) -> bool {
 }
 
 impl House {
-    /// Of these domains and these addresses of our listeners (numbers, no ports; `[::1]` with its brackets).
-    pub fn new<'a>(domains: impl IntoIterator<Item = &'a str>, addresses: impl IntoIterator<Item = &'a str>) -> Self {
-        let lower = |text: &str| text.trim_end_matches('.').to_ascii_lowercase();
+    /// Of these domains and these listeners, each `host:port` (`[::1]:5060` with its brackets).
+    pub fn new<'a>(domains: impl IntoIterator<Item = &'a str>, listeners: impl IntoIterator<Item = &'a str>) -> Self {
         let domains: Vec<String> = domains.into_iter().map(lower).collect();
-        let mut house = Self { domains, addresses: addresses.into_iter().map(lower).collect(), services: Vec::new() };
+        let listeners = listeners.into_iter().filter_map(Listener::of).collect();
+        let mut house = Self { domains, listeners, services: Vec::new() };
         for domain in house.domains.clone() {
             for (user, service) in [
                 ("im-exploder", Service::Exploder),
@@ -116,6 +136,21 @@ impl House {
         &self.domains
     }
 
+    /// Whether a request to this contact would come to the house itself: one of its listeners, or one of its domains
+    /// with no other port. It would be challenged or relayed to the same contact, round and round (RFC 3261 §16.3
+    /// step 4).
+    pub fn is_here(&self, uri: &Uri<'_>) -> bool {
+        let port = uri.port.unwrap_or(if uri.scheme == Scheme::Sips { 5061 } else { 5060 });
+        let address = uri.addr().map(canonical);
+        let is_there = |each: &Listener| {
+            each.port == port && (has([&each.host], uri.host) || address.is_some() && each.address == address)
+        };
+        // Without a port its name leads to us by SRV (RFC 3263 §4.2).
+        let is_domain = has(&self.domains, uri.host);
+        let is_ours = |each: &Listener| each.port == port && is_domain;
+        is_domain && uri.port.is_none() || self.listeners.iter().any(|each| is_there(each) || is_ours(each))
+    }
+
     /// What a Request-URI names. 416 for a scheme that nobody here knows (RFC 3261 §16.3), 400 for a user part or a
     /// number that can be nobody's.
     pub fn route(&self, uri: &Uri<'_>) -> Result<Route, Refusal> {
@@ -130,7 +165,7 @@ impl House {
 
     fn route_sip(&self, uri: &Uri<'_>) -> Result<Route, Refusal> {
         let domain = has(&self.domains, uri.host);
-        if uri.user.is_empty() && (domain || has(&self.addresses, uri.host)) {
+        if uri.user.is_empty() && (domain || has(self.listeners.iter().map(|each| &each.host), uri.host)) {
             return Ok(Route::Ours);
         }
         if !domain {
@@ -154,10 +189,18 @@ impl Route {
     }
 }
 
+fn lower(host: &str) -> String {
+    host.trim_end_matches('.').to_ascii_lowercase()
+}
+
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
 /// Hosts are compared without case and without a final dot.
-fn has(known: &[String], host: &[u8]) -> bool {
+fn has<'a>(known: impl IntoIterator<Item = &'a String>, host: &[u8]) -> bool {
     let host = host.strip_suffix(b".").unwrap_or(host);
-    known.iter().any(|one| one.as_bytes().eq_ignore_ascii_case(host))
+    known.into_iter().any(|one| one.as_bytes().eq_ignore_ascii_case(host))
 }
 
 #[cfg(test)]
@@ -166,7 +209,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn house() -> House {
-        House::new(["Example.com", "two.example."], ["192.0.2.1", "[::1]"])
+        House::new(["Example.com", "two.example."], ["192.0.2.1:5060", "[::1]:5070", "sip.Example.net:5060"])
     }
 
     fn route(uri: &str) -> Result<Route, Refusal> {
@@ -207,6 +250,43 @@ mod tests {
         ] {
             assert_eq!(route(uri), Ok(Route::Elsewhere(host.into())), "{uri}");
             assert_eq!(route(uri).unwrap().refusal().unwrap().status, 404);
+        }
+    }
+
+    #[test]
+    fn a_contact_that_leads_back_to_the_house_is_told_from_others_on_its_host() {
+        let is_here = |uri: &str| house().is_here(&Uri::parse(uri.as_bytes()).unwrap());
+        for ours in [
+            "sip:bob@example.com",
+            "sip:bob@TWO.example.;transport=tcp",
+            "sips:bob@example.com",
+            "sip:example.com:5070",
+            "sip:bob@192.0.2.1",
+            "sip:bob@192.0.2.1:5060;transport=tcp",
+            "sip:bob@[::ffff:192.0.2.1]",
+            "sip:bob@[0:0::1]:5070",
+            "sip:bob@SIP.example.net",
+        ] {
+            assert!(is_here(ours), "{ours}");
+        }
+        for other in [
+            "sip:bob@192.0.2.1:5061",
+            "sip:bob@[::1]",
+            "sip:bob@example.com:40000",
+            "sip:bob@sip.example.net:5070",
+            "sip:bob@phone.example.com",
+            "sip:bob@192.0.2.2",
+            "tel:+4420",
+            "mailto:bob@example.com",
+        ] {
+            assert!(!is_here(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_user_part_with_a_control_character_is_nobodys() {
+        for uri in ["sip:%00@example.com", "sips:a%0d%0ab@example.com", "sip:%1b%5b2J@two.example"] {
+            assert_eq!(route(uri).unwrap_err().status, 400, "{uri}");
         }
     }
 

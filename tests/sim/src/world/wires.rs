@@ -206,7 +206,7 @@ impl World {
         let Some(life) = &self.life else { return };
         life.house.flows.remove(outbox.id());
         let awaited = outbox.abandon();
-        turn::fill(|turn| awaited.into_iter().for_each(|slot| life.house.transactions.unreachable(turn, slot)));
+        turn::fill(|turn| awaited.into_iter().for_each(|asker| life.house.transactions.unreachable(turn, asker)));
         turn::flush();
     }
 }
