@@ -103,6 +103,26 @@ fn a_dialog_finds_its_way_both_ways_by_what_we_recorded() {
 }
 
 #[test]
+fn within_a_dialog_too_nothing_that_asks_for_sips_goes_on_in_clear() {
+    // RFC 5630 §5.3, RFC 3261 §26.2.2
+    let mut world = World::new();
+    let text = passed(&mut world, &ask("SUBSCRIBE", "sip:bob@example.com"));
+    let routes = recorded(&text);
+    let within = |method: &'static str, uri: &str| {
+        let mut within = ask(method, uri).line(&format!("Route: {}", routes[1])).line(&format!("Route: {}", routes[0]));
+        within.to = "<sip:bob@example.com>;tag=b1".into();
+        within
+    };
+    let plain = within("NOTIFY", "sip:bob@192.168.3.3");
+    assert!(passed(&mut world, &plain).starts_with("NOTIFY sip:bob@192.168.3.3 SIP/2.0\r\n"));
+    let told = world.signed_answer(&within("NOTIFY", "sips:bob@192.168.3.3"), "alice");
+    assert_eq!(status(&told), 480, "{told}");
+    assert!(header(&told, Name::Warning).unwrap().starts_with("380 "));
+    assert!(world.hear(&within("ACK", "sips:bob@192.168.3.3").text("ack")).is_empty());
+    assert_eq!(world.hear(&within("ACK", "sip:bob@192.168.3.3").text("ack2"))[0].0, 5080);
+}
+
+#[test]
 fn both_sides_are_told_how_to_reach_us_by_their_own_transport() {
     // RFC 5658 §6.
     let mut world = World::new();

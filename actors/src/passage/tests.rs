@@ -264,3 +264,62 @@ async fn a_passage_that_falls_is_answered_for_and_takes_back_what_rings() {
     living.send(ALICE, &Ask { call_id: "next".into(), ..invite("bob") }, "alice").await;
     hears(&living, DESK, "INVITE").await;
 }
+
+/// Where what we send to a port cannot get.
+fn unreachable(living: &Living, request: &str) {
+    let asker = crate::asker::Asker::of_request(request.as_bytes()).unwrap();
+    crate::turn::fill(|turn| living.house.transactions.unreachable(turn, asker));
+    crate::turn::flush();
+}
+
+#[actix::test]
+async fn a_device_that_cannot_be_reached_is_passed_over_at_once() {
+    // RFC 3261 §16.9, §18.4
+    let living = with_two().await;
+    let ask_low = Ask::register("bob", "<sip:bob@127.0.0.1:5094>;q=0.5");
+    assert_eq!(status(&living.ask(5094, &Ask { call_id: "low".into(), ..ask_low }, "bob").await), 200);
+    living.send(ALICE, &invite("bob"), "alice").await;
+    for device in [DESK, MOBILE] {
+        unreachable(&living, &hears(&living, device, "INVITE").await);
+    }
+    let low = hears(&living, 5094, "INVITE").await;
+    // One that has rung may still answer by another way (§18.2.2).
+    living.hear(5094, &answer(&low, 180, 5094));
+    hears(&living, ALICE, "180").await;
+    unreachable(&living, &low);
+    living.hear(5094, &answer(&low, 486, 5094));
+    hears(&living, ALICE, "486").await;
+    assert_eq!(living.house.metrics.get(Count::Unreachable), 3);
+
+    // Another method, by a record and by a passage: a device's failure is not the house's (§16.7 step 6).
+    let living = house().await;
+    living.send(ALICE, &ask("FROBNICATE", "bob"), "alice").await;
+    unreachable(&living, &hears(&living, DESK, "FROBNICATE").await);
+    hears(&living, ALICE, "500 Not Reached").await;
+    // One that comes straight back to us went nowhere either.
+    living.send(ALICE, &Ask { call_id: "back".into(), ..ask("FROBNICATE", "bob") }, "alice").await;
+    let back = hears(&living, DESK, "FROBNICATE").await;
+    living.hear(5060, &back);
+    hears(&living, ALICE, "500 Not Reached").await;
+    living.send(ALICE, &invite("bob"), "alice").await;
+    let back = hears(&living, DESK, "INVITE").await;
+    living.hear(5060, &back);
+    hears(&living, ALICE, "500").await;
+    assert_eq!(living.house.metrics.get(Count::Looped), 2);
+    quiet(&living, 5060).await;
+}
+
+#[actix::test]
+async fn what_asks_for_sips_is_passed_on_to_nobody_in_clear() {
+    // RFC 5630 §5.3
+    for forks in [false, true] {
+        let living = if forks { with_two().await } else { house().await };
+        for (n, asked) in [invite("bob"), ask("FROBNICATE", "bob")].into_iter().enumerate() {
+            let asked = Ask { uri: "sips:bob@example.com".into(), call_id: format!("s{n}"), ..asked };
+            living.send(ALICE, &asked, "alice").await;
+            let told = hears(&living, ALICE, "480").await;
+            assert_eq!(header(&told, Name::Warning).unwrap(), "380 example.com \"SIPS Not Allowed\"", "{told}");
+        }
+        quiet(&living, DESK).await;
+    }
+}
