@@ -15,6 +15,7 @@ use crate::hop::Hop;
 use crate::locator::Locator;
 use crate::message::{Dial, DialLeg};
 use crate::metrics::Metrics;
+use crate::node::Node;
 use crate::outbox::Flows;
 use crate::reach::ReachTable;
 use crate::registry::Registry;
@@ -118,14 +119,14 @@ impl House {
         (self.clock)()
     }
 
-    /// Introduces who opens connections; once.
-    pub fn introduce(&self, dial: Recipient<Dial>) {
-        self.flows.introduce(Box::new(move |peer, outbox| dial.try_send(Dial { peer, outbox }).is_ok()));
+    /// Introduces who opens connections; once. `node` is told what waits for him.
+    pub fn introduce(&self, dial: Recipient<Dial>, node: Arc<Node>) {
+        self.flows.introduce(Box::new(move |peer, outbox| try_dial(&dial, Dial { peer, outbox }, &node)));
     }
 
-    /// Introduces who opens connections for sessions; once.
-    pub fn introduce_for_legs(&self, dial: Recipient<DialLeg>) {
-        self.switch.introduce(Box::new(move |opened, outbox| dial.try_send(DialLeg { opened, outbox }).is_ok()));
+    /// Introduces who opens connections for sessions; once. `node` is told what waits for him.
+    pub fn introduce_for_legs(&self, dial: Recipient<DialLeg>, node: Arc<Node>) {
+        self.switch.introduce(Box::new(move |opened, outbox| try_dial(&dial, DialLeg { opened, outbox }, &node)));
     }
 
     /// Whether a URI's host and port are ours: a domain, or what we call ourselves on the way.
@@ -173,6 +174,15 @@ impl House {
             None => Aor::new(user, domain).ok(),
         }
     }
+}
+
+/// `false`: too many wait already, or nobody is there.
+fn try_dial<M>(dialer: &Recipient<M>, dial: M, node: &Node) -> bool
+where
+    M: actix::Message<Result = ()> + Send,
+{
+    node.queued();
+    dialer.try_send(dial).inspect_err(|_| node.taken()).is_ok()
 }
 
 /// Our domains, and the addresses that we name ourselves by.

@@ -4,6 +4,7 @@
 //! [`nursery`], [`supervise`]) takes no message that the tables can decide alone. Both meet in [`message`] and [`turn`].
 
 pub mod asker;
+pub mod brood;
 pub mod config;
 pub mod contact;
 pub mod hop;
@@ -15,9 +16,11 @@ pub mod metrics;
 pub mod node;
 pub mod nursery;
 pub mod outbox;
+pub mod pace;
 mod passage;
 pub mod ping;
 pub mod reach;
+pub mod reach_sweeper;
 pub mod registry;
 pub mod router;
 pub mod session;

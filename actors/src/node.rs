@@ -44,6 +44,77 @@ impl State {
     }
 }
 
+/// How long turns took (decisions D15).
+#[derive(Debug, Default)]
+pub struct Turns {
+    longest_us: AtomicU64,
+    long: AtomicU64,
+}
+
+impl Turns {
+    fn took(&self, took: Duration) {
+        let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        // Few turns are longer than all before: most of them write nothing that other threads have to fetch.
+        if us > self.longest_us() {
+            self.longest_us.fetch_max(us, Ordering::Relaxed);
+        }
+        if took > TURN_MAX {
+            self.long.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The longest so far, microseconds.
+    pub fn longest_us(&self) -> u64 {
+        self.longest_us.load(Ordering::Relaxed)
+    }
+
+    /// Those above [`TURN_MAX`] so far.
+    pub fn long(&self) -> u64 {
+        self.long.load(Ordering::Relaxed)
+    }
+}
+
+/// Children in parts, each of which grows for itself: moving a list of a million is no work for one turn.
+#[derive(Debug, Default)]
+struct Children(Vec<Vec<Arc<Node>>>);
+
+/// Children of a part.
+const PART: usize = 1_024;
+
+impl Children {
+    fn len(&self) -> usize {
+        self.0.last().map_or(0, |last| (self.0.len() - 1) * PART + last.len())
+    }
+
+    fn get(&self, place: usize) -> Option<&Arc<Node>> {
+        self.0.get(place / PART)?.get(place % PART)
+    }
+
+    fn push(&mut self, child: Arc<Node>) {
+        match self.0.last_mut().filter(|last| last.len() < PART) {
+            Some(last) => last.push(child),
+            None => self.0.push(vec![child]),
+        }
+    }
+
+    /// The last one comes in its place.
+    fn swap_remove(&mut self, place: usize) {
+        let Some(last) = self.0.last_mut() else { return };
+        let moved = last.pop();
+        if last.is_empty() {
+            self.0.pop();
+        }
+        let place = self.0.get_mut(place / PART).and_then(|part| part.get_mut(place % PART));
+        if let (Some(place), Some(moved)) = (place, moved) {
+            *place = moved;
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Arc<Node>> {
+        self.0.iter().flatten()
+    }
+}
+
 /// One living thing and its children.
 #[derive(Debug)]
 pub struct Node {
@@ -57,26 +128,38 @@ pub struct Node {
     restarts: AtomicU32,
     depth: AtomicUsize,
     fullest_child: AtomicUsize,
-    longest_turn_us: AtomicU64,
-    long_turns: AtomicU64,
+    turns: Turns,
+    /// Turns of all its children together, those that have left too.
+    below: Arc<Turns>,
+    above: Option<Arc<Turns>>,
     /// Where it stands among its siblings: they may be a million, and each leaves one day.
     place: AtomicUsize,
-    children: RwLock<Vec<Arc<Node>>>,
+    children: RwLock<Children>,
 }
 
 impl Node {
     /// A node without children, starting.
     pub fn new(name: impl Into<String>, kind: &'static str, bound: usize) -> Arc<Self> {
+        Self::made(name.into(), kind, bound, None)
+    }
+
+    /// The same for one of many that come and go: its parent keeps how long their turns took.
+    pub fn below(parent: &Node, name: impl Into<String>, kind: &'static str, bound: usize) -> Arc<Self> {
+        Self::made(name.into(), kind, bound, Some(parent.below.clone()))
+    }
+
+    fn made(name: String, kind: &'static str, bound: usize, above: Option<Arc<Turns>>) -> Arc<Self> {
         Arc::new(Self {
-            name: name.into(),
+            name,
             kind,
             bound,
             state: AtomicU8::new(State::Starting as u8),
             restarts: AtomicU32::new(0),
             depth: AtomicUsize::new(0),
             fullest_child: AtomicUsize::new(0),
-            longest_turn_us: AtomicU64::new(0),
-            long_turns: AtomicU64::new(0),
+            turns: Turns::default(),
+            below: Arc::default(),
+            above,
             place: AtomicUsize::new(0),
             children: RwLock::default(),
         })
@@ -158,21 +241,20 @@ impl Node {
 
     /// Notes how long a turn took (decisions D15).
     pub fn turn_took(&self, took: Duration) {
-        let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        self.longest_turn_us.fetch_max(us, Ordering::Relaxed);
-        if took > TURN_MAX {
-            self.long_turns.fetch_add(1, Ordering::Relaxed);
+        self.turns.took(took);
+        if let Some(above) = &self.above {
+            above.took(took);
         }
     }
 
-    /// The longest turn so far, microseconds.
-    pub fn longest_turn_us(&self) -> u64 {
-        self.longest_turn_us.load(Ordering::Relaxed)
+    /// Its own turns.
+    pub fn turns(&self) -> &Turns {
+        &self.turns
     }
 
-    /// Turns above [`TURN_MAX`] so far.
-    pub fn long_turns(&self) -> u64 {
-        self.long_turns.load(Ordering::Relaxed)
+    /// Turns of its children, of those that were made by [`Node::below`].
+    pub fn turns_below(&self) -> &Turns {
+        &self.below
     }
 
     /// At most [`TREE_CHILDREN_SHOWN_MAX`] children, and how many there are.
@@ -215,6 +297,23 @@ mod tests {
     }
 
     #[test]
+    fn children_beyond_a_part_leave_from_either_end() {
+        for backwards in [false, true] {
+            let root = Node::new("root", "supervisor", 0);
+            let mut all: Vec<_> = (0..PART * 2 + 3).map(|n| Node::new(format!("{n}"), "user", 8)).collect();
+            all.iter().for_each(|child| root.adopt(child.clone()));
+            if backwards {
+                all.reverse();
+            }
+            for (gone, child) in all.iter().enumerate() {
+                assert_eq!(root.children().1, all.len() - gone);
+                root.release(child);
+            }
+            assert_eq!(root.children().1, 0);
+        }
+    }
+
+    #[test]
     fn children_leave_in_any_order() {
         let root = Node::new("root", "supervisor", 0);
         let all: Vec<_> = (0..10).map(|n| Node::new(format!("{n}"), "user", 8)).collect();
@@ -251,6 +350,16 @@ mod tests {
         let node = Node::new("n", "user", 8);
         node.turn_took(Duration::from_micros(40));
         node.turn_took(TURN_MAX * 3);
-        assert_eq!((node.longest_turn_us(), node.long_turns()), (300, 1));
+        assert_eq!((node.turns().longest_us(), node.turns().long()), (300, 1));
+    }
+
+    #[test]
+    fn turns_of_one_of_many_are_remembered_when_it_has_left() {
+        let nursery = Node::new("n", "nursery", 8);
+        let child = Node::below(&nursery, "alice", "user", 8);
+        child.turn_took(TURN_MAX * 2);
+        drop(child);
+        assert_eq!((nursery.turns_below().longest_us(), nursery.turns_below().long()), (200, 1));
+        assert_eq!(nursery.turns().longest_us(), 0, "it was not its own");
     }
 }

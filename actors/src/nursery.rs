@@ -17,6 +17,7 @@ use base::Aor;
 use base::limits::{ACTIVE_USERS_PER_SHARD_MAX, NURSERY_MAILBOX_MAX, USER_MAILBOX_MAX};
 use hashbrown::HashMap;
 
+use crate::brood::{Brood, HAND, Handles, MayLeave, START, Sliced, Slices, Ties};
 use crate::message::{Offer, Offers};
 use crate::metrics::{Count, Metrics};
 use crate::node::{Node, State};
@@ -32,57 +33,17 @@ const ALL_DEATHS: Intensity = Intensity { deaths: 200, within: Duration::from_se
 #[rtype(result = "()")]
 pub struct Offered(pub Offer);
 
-/// A user's actor has nothing to do, having handled so many offers: may it leave?
-#[derive(Message, Debug)]
-#[rtype(result = "()")]
-pub struct MayLeave {
-    /// Who asks.
-    pub child: usize,
-    /// How many offers it has handled.
-    pub handled: u64,
-}
-
-/// What ties a user's actor to its nursery.
-#[derive(Debug)]
-pub struct Ties {
-    /// Its number among its nursery's children.
-    pub child: usize,
-    /// Held for as long as it lives.
-    pub lifeline: Lifeline,
-    /// Whom to ask before leaving.
-    pub nursery: Recipient<MayLeave>,
-    /// How it is shown.
-    pub node: Arc<Node>,
-}
-
-/// How a nursery is spoken to by its children.
-pub struct Handles {
-    /// For offers.
-    pub offers: Recipient<Offered>,
-    /// For the end.
-    pub leave: Recipient<Leave>,
-}
-
-struct Live {
-    child: usize,
-    handles: Handles,
-    sent: u64,
-    node: Arc<Node>,
-}
-
-type Plant = Box<dyn Fn(Aor, Ties) -> Handles>;
+type Plant = Box<dyn Fn(Aor, Ties) -> Handles<Offered>>;
 
 /// A shard's users.
 pub struct Nursery {
-    node: Arc<Node>,
     metrics: Arc<Metrics>,
     plant: Plant,
-    live: HashMap<Aor, Live>,
-    names: HashMap<usize, Aor>,
-    next: usize,
-    deaths: VecDeque<Instant>,
+    brood: Brood<Aor, Offered>,
+    waiting: Slices<(Aor, Offer)>,
     deaths_of: HashMap<Aor, VecDeque<Instant>>,
-    lifeline: Option<Lifeline>,
+    /// Children at once.
+    bound: usize,
 }
 
 impl Nursery {
@@ -91,66 +52,37 @@ impl Nursery {
         node: Arc<Node>,
         metrics: Arc<Metrics>,
         lifeline: Lifeline,
-        plant: impl Fn(Aor, Ties) -> Handles + 'static,
+        plant: impl Fn(Aor, Ties) -> Handles<Offered> + 'static,
+    ) -> Addr<Self> {
+        Self::start_bounded(node, metrics, lifeline, plant, ACTIVE_USERS_PER_SHARD_MAX)
+    }
+
+    fn start_bounded(
+        node: Arc<Node>,
+        metrics: Arc<Metrics>,
+        lifeline: Lifeline,
+        plant: impl Fn(Aor, Ties) -> Handles<Offered> + 'static,
+        bound: usize,
     ) -> Addr<Self> {
         Self::create(|ctx| {
             // Before the first offer comes, not when it starts.
             ctx.set_mailbox_capacity(NURSERY_MAILBOX_MAX);
-            Self::new(node, metrics, lifeline, plant)
+            Self {
+                metrics,
+                plant: Box::new(plant),
+                brood: Brood::new(node, ALL_DEATHS, lifeline),
+                waiting: Slices::default(),
+                deaths_of: HashMap::new(),
+                bound,
+            }
         })
     }
 
-    fn new(
-        node: Arc<Node>,
-        metrics: Arc<Metrics>,
-        lifeline: Lifeline,
-        plant: impl Fn(Aor, Ties) -> Handles + 'static,
-    ) -> Self {
-        Self {
-            node,
-            metrics,
-            plant: Box::new(plant),
-            live: HashMap::new(),
-            names: HashMap::new(),
-            next: 0,
-            deaths: VecDeque::new(),
-            deaths_of: HashMap::new(),
-            lifeline: Some(lifeline),
-        }
-    }
-
-    fn hand_on(&mut self, to: Aor, offer: Offer, ctx: &mut Context<Self>) {
-        if self.must_rest(&to) {
-            return; // dropped: 503
-        }
-        if !self.live.contains_key(&to) {
-            if let Offer::AccountChanged(_) = offer {
-                return; // nobody holds what was before: the next start reads what is
-            }
-            if self.live.len() >= ACTIVE_USERS_PER_SHARD_MAX {
-                return;
-            }
-            self.activate(&to, ctx);
-        }
-        let Some(live) = self.live.get_mut(&to) else { return };
-        self.node.child_queued(live.node.queued());
-        match live.handles.offers.try_send(Offered(offer)) {
-            Ok(()) => live.sent += 1,
-            // Full or gone: the refusal carries the offer, and with it the answer that becomes 503.
-            Err(_) => live.node.taken(),
-        }
-    }
-
     fn activate(&mut self, to: &Aor, ctx: &mut Context<Self>) {
-        self.next += 1;
-        let child = self.next;
-        let node = Node::new(to.as_str(), "user", USER_MAILBOX_MAX);
-        let lifeline = Lifeline::new(ctx.address().recipient(), child, 0);
-        let ties = Ties { child, lifeline, nursery: ctx.address().recipient(), node: node.clone() };
+        let ties = self.brood.ties(&ctx.address(), to.as_str(), "user", USER_MAILBOX_MAX);
+        let (child, node) = (ties.child, ties.node.clone());
         let handles = (self.plant)(to.clone(), ties);
-        self.node.adopt(node.clone());
-        self.names.insert(child, to.clone());
-        self.live.insert(to.clone(), Live { child, handles, sent: 0, node });
+        self.brood.adopt(to.clone(), child, node, handles);
         self.metrics.count(Count::Activated);
     }
 
@@ -165,12 +97,30 @@ impl Nursery {
             _ => deaths.len() > USER_DEATHS.deaths,
         }
     }
+}
 
-    fn forget(&mut self, child: usize) -> Option<(Aor, Live)> {
-        let name = self.names.remove(&child)?;
-        let live = self.live.remove(&name)?;
-        self.node.release(&live.node);
-        Some((name, live))
+impl Sliced<(Aor, Offer)> for Nursery {
+    fn slices(&mut self) -> &mut Slices<(Aor, Offer)> {
+        &mut self.waiting
+    }
+
+    fn shown(&self) -> &Node {
+        self.brood.node()
+    }
+
+    /// What is not handed on is dropped: 503.
+    fn hand_on(&mut self, (to, offer): (Aor, Offer), ctx: &mut Context<Self>) -> usize {
+        if self.must_rest(&to) {
+            return HAND;
+        }
+        let Err(Offered(offer)) = self.brood.hand(&to, Offered(offer)) else { return HAND };
+        // Of an account that was changed nobody holds what was before: the next start reads what is.
+        if matches!(offer, Offer::AccountChanged(_)) || self.brood.count() >= self.bound {
+            return HAND;
+        }
+        self.activate(&to, ctx);
+        let _ = self.brood.hand(&to, Offered(offer));
+        START
     }
 }
 
@@ -178,17 +128,7 @@ impl Actor for Nursery {
     type Context = Context<Self>;
 
     fn started(&mut self, _: &mut Self::Context) {
-        self.node.set(State::Running);
-    }
-}
-
-/// However it ends, no child outlives it: an orphan and its successor would both speak for one user.
-impl Drop for Nursery {
-    fn drop(&mut self) {
-        for (_, live) in self.live.drain() {
-            self.node.release(&live.node);
-            live.handles.leave.do_send(Leave::AtOnce);
-        }
+        self.brood.node().set(State::Running);
     }
 }
 
@@ -196,12 +136,8 @@ impl Handler<Offers> for Nursery {
     type Result = ();
 
     fn handle(&mut self, offers: Offers, ctx: &mut Self::Context) {
-        let began = Instant::now();
-        self.node.taken();
-        for (to, offer) in offers.0 {
-            self.hand_on(to, offer, ctx);
-        }
-        self.node.turn_took(began.elapsed());
+        self.brood.node().taken();
+        self.take_batch(offers.0, ctx);
     }
 }
 
@@ -209,14 +145,7 @@ impl Handler<MayLeave> for Nursery {
     type Result = ();
 
     fn handle(&mut self, ask: MayLeave, _: &mut Self::Context) {
-        // Only when nothing is on its way to it: both run on this thread, so the count cannot move in between.
-        let name = self.names.get(&ask.child);
-        let Some(live) = name.and_then(|name| self.live.get(name)) else { return };
-        if live.child == ask.child
-            && live.sent == ask.handled
-            && let Some((_, live)) = self.forget(ask.child)
-        {
-            live.handles.leave.do_send(Leave::Soon);
+        if self.brood.let_go(&ask).is_some() {
             self.metrics.count(Count::Passivated);
         }
     }
@@ -226,23 +155,16 @@ impl Handler<Fell> for Nursery {
     type Result = ();
 
     fn handle(&mut self, fell: Fell, ctx: &mut Self::Context) {
-        let fallen = self.forget(fell.child());
-        if fell.is_orderly() {
-            return;
-        }
-        let Some((name, _)) = fallen else { return };
-        self.node.restarted();
+        let Some(name) = self.brood.fallen(&fell) else { return };
         let now = clock();
         tracing::debug!(user = %name, "User's actor fell");
-        tracing::warn!(nursery = %self.node.name, "A user's actor fell");
+        tracing::warn!(nursery = %self.brood.node().name, "A user's actor fell");
         remember(self.deaths_of.entry(name).or_default(), now, USER_DEATHS.within);
-        remember(&mut self.deaths, now, ALL_DEATHS.within);
         if self.deaths_of.len() > ALL_DEATHS.deaths {
             self.deaths_of
                 .retain(|_, deaths| deaths.back().is_some_and(|last| now.duration_since(*last) <= USER_DEATHS.within));
         }
-        if self.deaths.len() > ALL_DEATHS.deaths {
-            tracing::error!(nursery = %self.node.name, "Nursery gives up: too many deaths");
+        if self.brood.is_too_much() {
             ctx.stop();
         }
     }
@@ -252,13 +174,7 @@ impl Handler<Leave> for Nursery {
     type Result = ();
 
     fn handle(&mut self, how: Leave, ctx: &mut Self::Context) {
-        for (_, live) in self.live.drain() {
-            self.node.release(&live.node);
-            live.handles.leave.do_send(how);
-        }
-        if let Some(lifeline) = self.lifeline.take() {
-            lifeline.leave();
-        }
+        self.brood.leave(how);
         ctx.stop();
     }
 }
@@ -270,7 +186,11 @@ impl Handler<Fall> for Nursery {
         let Some(name) = fall.below() else { fall.now() };
         // A user's actor falls by an offer, which is how everything comes to it.
         if let Ok(user) = Aor::parse(&name) {
-            self.hand_on(user, Offer::Panic, ctx);
+            self.hand_on((user, Offer::Panic), ctx);
         }
     }
 }
+
+#[cfg(test)]
+#[path = "nursery_tests.rs"]
+mod tests;

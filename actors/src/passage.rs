@@ -27,13 +27,14 @@ use im::pager::{Patience, Target};
 use sip::transaction::{ServerInviteInput, Timers};
 use sip::{Method, Name, View};
 
+use crate::brood::{Handles, MayLeave, Ties};
 use crate::contact::Contact;
 use crate::house::House;
 use crate::message::{Destination, Offer, Passage, SessionInput, SessionKey, Whereabouts};
 use crate::node::{Node, State};
-use crate::nursery::MayLeave;
+use crate::pace::Pace;
 use crate::session::Shared;
-use crate::session_nursery::{Handed, Handles, Ties};
+use crate::session_nursery::Handed;
 use crate::supervise::{Leave, Lifeline};
 use crate::turn;
 
@@ -48,6 +49,7 @@ pub(crate) struct PassageActor {
     lifeline: Option<Lifeline>,
     nursery: Recipient<MayLeave>,
     node: Arc<Node>,
+    pace: Pace,
     handled: u64,
     timers: Timers,
     /// From when it is known where to.
@@ -75,7 +77,7 @@ pub(crate) fn plant(
     passage: Passage,
     estate: Shared,
     ties: Ties,
-) -> Option<Handles> {
+) -> Option<Handles<Handed>> {
     let Passage { destination, answer, entry } = passage;
     let now = house.now();
     estate.lock().is_passage = true;
@@ -97,7 +99,7 @@ pub(crate) fn plant(
 }
 
 /// Starts one that closes what another has left open.
-pub(crate) fn bury(house: &Arc<House>, key: SessionKey, estate: Shared, ties: Ties) -> Handles {
+pub(crate) fn bury(house: &Arc<House>, key: SessionKey, estate: Shared, ties: Ties) -> Handles<Handed> {
     let now = house.now();
     let (owed, open) = {
         let mut left = estate.lock();
@@ -128,6 +130,7 @@ impl PassageActor {
             lifeline: Some(ties.lifeline),
             nursery: ties.nursery,
             node: ties.node,
+            pace: Pace::default(),
             handled: 0,
             timers: Timers::default(),
             rules,
@@ -143,13 +146,12 @@ impl PassageActor {
         }
     }
 
-    fn start_here(self) -> Handles {
-        let address = Self::create(|ctx| {
+    fn start_here(self) -> Handles<Handed> {
+        Handles::to(Self::create(|ctx| {
             // Before the first input comes, not when it starts.
             ctx.set_mailbox_capacity(SESSION_MAILBOX_MAX);
             self
-        });
-        Handles { inputs: address.clone().recipient(), leave: address.recipient() }
+        }))
     }
 }
 
@@ -172,6 +174,7 @@ impl Handler<Handed> for PassageActor {
         self.take(input, now);
         self.go_on(now, ctx);
         self.node.turn_took(began.elapsed());
+        self.pace.turned(ctx);
     }
 }
 

@@ -202,12 +202,12 @@ impl ReachTable {
         }
     }
 
-    /// Removes rows whose last binding is over, in one stripe: users who went away without a word. The actor of an active
-    /// user puts a row back when it is asked for; without one it is made again from the store.
-    pub fn sweep(&self, stripe: usize, unix_s: u64) -> usize {
+    /// Removes rows whose last binding is over, in one stripe and at most so many: users who went away without a word. The
+    /// actor of an active user puts a row back when it is asked for; without one it is made again from the store. How many.
+    pub fn sweep(&self, stripe: usize, unix_s: u64, most: usize) -> usize {
         let is_over = |row: &Reach| !row.ways.is_empty() && row.ways.iter().all(|way| way.expires_unix_s <= unix_s);
         let stripe = &self.stripes[stripe % STRIPES];
-        let over: Vec<Arc<Reach>> = stripe.read().values().filter(|row| is_over(row)).cloned().collect();
+        let over: Vec<Arc<Reach>> = stripe.read().values().filter(|row| is_over(row)).take(most).cloned().collect();
         over.iter().for_each(|row| self.remove_if(row));
         over.len()
     }
@@ -333,6 +333,22 @@ mod tests {
     }
 
     #[test]
+    fn a_sweep_takes_no_more_than_it_may_and_the_next_one_the_rest() {
+        let table = ReachTable::new(KeyedHash::new([1; 16]));
+        let hop = Hop::udp(0, "127.0.0.1:5060".parse().unwrap());
+        for n in 0..STRIPES * 20 {
+            let mut reach = Arc::into_inner(row(&format!("sip:u{n}@example.com"), &format!("u{n}"), &[])).unwrap();
+            reach.ways = Box::new([Way { contact: (*b"sip:a@127.0.0.1").into(), hop, expires_unix_s: 100 }]);
+            table.publish(Arc::new(reach));
+        }
+        let in_stripe = table.stripes[7].read().len();
+        assert!(in_stripe > 8, "{in_stripe}");
+        assert_eq!((table.sweep(7, 100, 8), table.stripes[7].read().len()), (8, in_stripe - 8));
+        while table.sweep(7, 100, 8) == 8 {}
+        assert_eq!((table.stripes[7].read().len(), table.len()), (0, STRIPES * 20 - in_stripe));
+    }
+
+    #[test]
     fn a_sweep_takes_who_is_over_and_never_a_row_that_was_renewed_meanwhile() {
         let table = ReachTable::new(KeyedHash::new([1; 16]));
         let way = |expires_unix_s| Way {
@@ -353,7 +369,7 @@ mod tests {
         assert!(table.get(&aor("sip:alice@example.com")).is_some(), "the old row is not the one that stands");
         table.publish(until("sip:bob@example.com", 150));
         table.publish(row("sip:carol@example.com", "carol", &[]));
-        let swept: usize = (0..ReachTable::stripes()).map(|stripe| table.sweep(stripe, 150)).sum();
+        let swept: usize = (0..ReachTable::stripes()).map(|stripe| table.sweep(stripe, 150, 9)).sum();
         assert_eq!(swept, 1);
         assert!(table.get(&aor("sip:bob@example.com")).is_none());
         assert!(

@@ -38,14 +38,15 @@ use sip::transaction::{Reliable, Timers};
 use sip::{Method, Name};
 
 use crate::asker::Asker;
+use crate::brood::{Handles, MayLeave, Ties};
 use crate::contact::Contact;
 use crate::hop::Hop;
 use crate::house::House;
 use crate::message::{Invite, Offer, SessionInput, SessionKey, SwitchEvent, Wanted, Whereabouts, Within};
 use crate::metrics::Count;
 use crate::node::{Node, State};
-use crate::nursery::MayLeave;
-use crate::session_nursery::{Handed, Handles, Ties};
+use crate::pace::Pace;
+use crate::session_nursery::Handed;
 use crate::supervise::{Leave, Lifeline};
 use crate::transactions::Answer;
 use crate::turn;
@@ -69,6 +70,7 @@ pub struct SessionActor {
     lifeline: Option<Lifeline>,
     nursery: Recipient<MayLeave>,
     node: Arc<Node>,
+    pace: Pace,
     handled: u64,
     timers: Timers,
     rules: Session,
@@ -109,7 +111,7 @@ pub(crate) fn plant(
     invite: Box<Invite>,
     estate: Shared,
     ties: Ties,
-) -> Option<Handles> {
+) -> Option<Handles<Handed>> {
     let Invite { sender, receiver, answer, entry, offer, wanted, seat } = *invite;
     let now = house.now();
     let number = answer.request().cseq().ok()?.number;
@@ -126,7 +128,7 @@ pub(crate) fn plant(
 }
 
 /// Starts one that closes what another has left open.
-pub(crate) fn bury(house: &Arc<House>, key: SessionKey, estate: Shared, ties: Ties) -> Handles {
+pub(crate) fn bury(house: &Arc<House>, key: SessionKey, estate: Shared, ties: Ties) -> Handles<Handed> {
     let now = house.now();
     let (owed, open, stands) = {
         let mut left = estate.lock();
@@ -153,6 +155,7 @@ impl SessionActor {
             lifeline: Some(ties.lifeline),
             nursery: ties.nursery,
             node: ties.node,
+            pace: Pace::default(),
             handled: 0,
             timers: Timers::default(),
             rules,
@@ -176,13 +179,12 @@ impl SessionActor {
         }
     }
 
-    fn start_here(self) -> Handles {
-        let address = Self::create(|ctx| {
+    fn start_here(self) -> Handles<Handed> {
+        Handles::to(Self::create(|ctx| {
             // Before the first input comes, not when it starts.
             ctx.set_mailbox_capacity(SESSION_MAILBOX_MAX);
             self
-        });
-        Handles { inputs: address.clone().recipient(), leave: address.recipient() }
+        }))
     }
 }
 
@@ -205,6 +207,7 @@ impl Handler<Handed> for SessionActor {
         self.take(input, now);
         self.go_on(now, ctx);
         self.node.turn_took(began.elapsed());
+        self.pace.turned(ctx);
     }
 }
 

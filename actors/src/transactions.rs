@@ -441,18 +441,17 @@ impl Transactions {
     /// Timers that are due, in every stripe that is `share` modulo `shares`: each shard sweeps its own.
     pub fn sweep(self: &Arc<Self>, turn: &mut Turn, now: Now, share: usize, shares: usize) {
         for stripe in (share..STRIPES).step_by(shares.max(1)) {
-            while self.sweep_stripe(turn, now, stripe, usize::MAX) {}
+            self.sweep_stripe(turn, now, stripe, usize::MAX);
         }
     }
 
-    /// At most `most` timers of one stripe that are due. `true`: there are more.
-    pub fn sweep_stripe(self: &Arc<Self>, turn: &mut Turn, now: Now, stripe: usize, most: usize) -> bool {
+    /// At most `most` timers of one stripe that are due; how many there were.
+    pub fn sweep_stripe(self: &Arc<Self>, turn: &mut Turn, now: Now, stripe: usize, most: usize) -> usize {
         let mut table = self.stripes[stripe % STRIPES].lock();
         let table = &mut *table;
         turn.counts.add_many(Count::Evicted, std::mem::take(&mut table.evicted));
         let stripe = (stripe % STRIPES) as u8;
-        let mut left = most;
-        while left > 0 {
+        for done in 0..most {
             let due = |queue: &mut VecDeque<Due>| queue.pop_front_if(|due| due.at <= now.at);
             if let Some(due) = table.again.iter_mut().find_map(due) {
                 self.repeat_request(turn, table, due.slot(stripe), now);
@@ -461,11 +460,10 @@ impl Transactions {
             } else if let Some(due) = due(&mut table.linger) {
                 table.free(due.index, due.generation);
             } else {
-                return false;
+                return done;
             }
-            left -= 1;
         }
-        true
+        most
     }
 
     /// The next whose patience is over. In a hurry nobody who is relayed has any.

@@ -554,11 +554,11 @@ fn a_sweep_stops_after_as_many_timers_as_it_may_deal_with() {
     let mut repeats = 0;
     for stripe in 0..STRIPES {
         loop {
-            let more = world.table.sweep_stripe(&mut world.turn, later, stripe, 1);
+            let dealt = world.table.sweep_stripe(&mut world.turn, later, stripe, 1);
             let sent = world.sent().len();
             assert!(sent <= 1);
             repeats += sent;
-            if !more {
+            if dealt == 0 {
                 break;
             }
         }

@@ -4,6 +4,7 @@
 //! root ─┬─ store             the keeper of the one writer: if that ends, all falls
 //!       ├─ locator           one search of the DNS a domain or number
 //!       ├─ shard × cores ─┬─ transactions   the sweeper of timers
+//!       │                 ├─ reach          the sweeper of rows whose bindings are over
 //!       │                 ├─ users          a nursery: an actor an active user
 //!       │                 └─ sessions       a nursery: an actor a session, and one a passage
 //!       └─ doors ─────────── listener × address × shard     opened last, closed first
@@ -19,6 +20,7 @@ use crate::keeper::Keeper;
 use crate::locator::LocatorActor;
 use crate::node::Node;
 use crate::nursery::Nursery;
+use crate::reach_sweeper::ReachSweeper;
 use crate::session_nursery::SessionNursery;
 use crate::supervise::{Child, Dismiss, Handle, Intensity, Leash, Leave, Lifeline, Supervisor};
 use crate::sweeper::Sweeper;
@@ -82,18 +84,21 @@ fn locator(house: &Arc<House>) -> Child {
 fn shard(house: &Arc<House>, number: usize, arbiter: &ArbiterHandle) -> Child {
     let node = Node::new(format!("shard {number}"), "supervisor", 0);
     let sweeper = Node::new("transactions", "sweeper", 0);
+    let reach = Node::new("reach", "sweeper", 0);
     let users = Node::new("users", "nursery", base::limits::NURSERY_MAILBOX_MAX);
     let sessions = Node::new("sessions", "nursery", base::limits::NURSERY_MAILBOX_MAX);
     node.adopt(sweeper.clone());
+    node.adopt(reach.clone());
     node.adopt(users.clone());
     node.adopt(sessions.clone());
     let (house, arbiter) = (house.clone(), arbiter.clone());
     Child::new(node.clone(), move |lifeline| {
         let (house, node) = (house.clone(), node.clone());
-        let (sweeper, users, sessions) = (sweeper.clone(), users.clone(), sessions.clone());
+        let (sweeper, reach, users, sessions) = (sweeper.clone(), reach.clone(), users.clone(), sessions.clone());
         let supervisor = Supervisor::start_in_arbiter(&arbiter, move |_| {
             let children = vec![
                 timers(&house, number, sweeper),
+                rows(&house, number, reach),
                 nursery(&house, number, users),
                 session_nursery(&house, number, sessions),
             ];
@@ -107,6 +112,13 @@ fn timers(house: &Arc<House>, number: usize, node: Arc<Node>) -> Child {
     let house = house.clone();
     Child::new(node.clone(), move |lifeline: Lifeline| -> Leash {
         Some(Handle::to(Sweeper::new(house.clone(), number, node.clone(), lifeline).start()))
+    })
+}
+
+fn rows(house: &Arc<House>, number: usize, node: Arc<Node>) -> Child {
+    let house = house.clone();
+    Child::new(node.clone(), move |lifeline: Lifeline| -> Leash {
+        Some(Handle::to(ReachSweeper::new(house.clone(), number, node.clone(), lifeline).start()))
     })
 }
 

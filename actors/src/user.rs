@@ -32,10 +32,12 @@ use storage::bindings::StoredBinding;
 use storage::spool::Mailbox as Waiting;
 use storage::{Ask, StoreError};
 
+use crate::brood::{Handles, MayLeave, Ties};
 use crate::house::House;
 use crate::message::{Heard, Offer};
 use crate::node::{Node, State as NodeState};
-use crate::nursery::{Handles, MayLeave, Offered, Ties};
+use crate::nursery::Offered;
+use crate::pace::{Pace, TURNS_IN_A_ROW, pause};
 use crate::reach::Reach;
 use crate::router;
 use crate::supervise::{Leave, Lifeline};
@@ -59,6 +61,7 @@ pub struct UserActor {
     lifeline: Option<Lifeline>,
     nursery: Recipient<MayLeave>,
     node: Arc<Node>,
+    pace: Pace,
     handled: u64,
     state: State,
     timer: Option<(Instant, SpawnHandle)>,
@@ -114,6 +117,8 @@ struct Here {
     registers: (u64, u64),
     /// The account was changed and is being read again; these wait for it.
     rereading: Option<Vec<Offer>>,
+    /// Those that have waited and are not taken yet: nothing comes in before them.
+    waiting: VecDeque<Offer>,
     /// Stored messages whose first receiver may still answer.
     late: VecDeque<Late>,
     /// Who watches its contacts.
@@ -129,7 +134,7 @@ struct Late {
 }
 
 /// Starts a user's actor on this thread.
-pub fn plant(house: &Arc<House>, aor: Aor, ties: Ties) -> Handles {
+pub fn plant(house: &Arc<House>, aor: Aor, ties: Ties) -> Handles<Offered> {
     let actor = UserActor {
         house: house.clone(),
         aor,
@@ -137,6 +142,7 @@ pub fn plant(house: &Arc<House>, aor: Aor, ties: Ties) -> Handles {
         lifeline: Some(ties.lifeline),
         nursery: ties.nursery,
         node: ties.node,
+        pace: Pace::default(),
         handled: 0,
         state: State::Loading(Vec::new()),
         timer: None,
@@ -144,12 +150,11 @@ pub fn plant(house: &Arc<House>, aor: Aor, ties: Ties) -> Handles {
         row: None,
         leaving: false,
     };
-    let address = UserActor::create(|ctx| {
+    Handles::to(UserActor::create(|ctx| {
         // Before the first offer comes, not when it starts: a burst is no fault of its sender's.
         ctx.set_mailbox_capacity(USER_MAILBOX_MAX);
         actor
-    });
-    Handles { offers: address.clone().recipient(), leave: address.recipient() }
+    }))
 }
 
 impl Actor for UserActor {
@@ -176,7 +181,7 @@ impl Handler<Offered> for UserActor {
             State::Here(_) => self.take_or_wait(offer, now, ctx),
         }
         self.arm(ctx);
-        self.node.turn_took(began.elapsed());
+        self.turn_took(began, ctx);
     }
 }
 
@@ -225,7 +230,7 @@ impl UserActor {
             let loaded = tokio::time::timeout(COMMIT_TIME_MAX, reading).await;
             loaded.unwrap_or_else(|_| (Err(busy.clone()), Err(busy.clone()), Err(busy)))
         };
-        ctx.spawn(in_time.into_actor(self).map(|loaded, this, ctx| this.loaded(loaded, ctx)));
+        self.when(in_time, ctx, |loaded, this, ctx| this.loaded(loaded, ctx));
     }
 
     fn loaded(&mut self, loaded: Loaded, ctx: &mut Context<Self>) {
@@ -265,9 +270,7 @@ impl UserActor {
         self.node.set(NodeState::Running);
         self.settle_bound(now, ctx);
         self.publish();
-        for offer in waiting {
-            self.take(offer, now, ctx);
-        }
+        self.take_all(waiting, ctx);
         if is_nobody {
             return self.leave_soon(ctx); // who guesses at names fills no memory
         }
@@ -296,6 +299,48 @@ impl UserActor {
         match &mut self.state {
             State::Here(here) => Some(here),
             State::Loading(_) | State::Elsewhere(_) | State::Failed => None,
+        }
+    }
+
+    /// What comes of a question to the store, in a turn of its own.
+    fn when<T: 'static>(
+        &mut self,
+        asked: impl Future<Output = T> + 'static,
+        ctx: &mut Context<Self>,
+        then: impl FnOnce(T, &mut Self, &mut Context<Self>) + 'static,
+    ) {
+        ctx.spawn(asked.into_actor(self).map(|outcome, this, ctx| {
+            let began = Instant::now();
+            then(outcome, this, ctx);
+            this.turn_took(began, ctx);
+        }));
+    }
+
+    fn turn_took(&mut self, began: Instant, ctx: &mut Context<Self>) {
+        self.node.turn_took(began.elapsed());
+        self.pace.turned(ctx);
+    }
+
+    /// What has waited until the user's state was there: what is too much for a turn is taken in the next ones.
+    fn take_all(&mut self, waiting: Vec<Offer>, ctx: &mut Context<Self>) {
+        if let Some(here) = self.here() {
+            here.waiting = waiting.into();
+        }
+        self.take_waiting(ctx);
+    }
+
+    fn take_waiting(&mut self, ctx: &mut Context<Self>) {
+        let now = self.house.now();
+        for _ in 0..TURNS_IN_A_ROW {
+            let Some(offer) = self.here().and_then(|here| here.waiting.pop_front()) else { break };
+            self.take_or_wait(offer, now, ctx);
+        }
+        if self.here().is_some_and(|here| !here.waiting.is_empty()) {
+            ctx.wait(pause().map(|(), this: &mut Self, ctx| {
+                let began = Instant::now();
+                this.take_waiting(ctx);
+                this.turn_took(began, ctx);
+            }));
         }
     }
 
@@ -350,7 +395,7 @@ impl UserActor {
         if let Some(here) = self.here() {
             here.rereading = Some(Vec::new());
         }
-        ctx.spawn(reading.into_actor(self).map(|account, this, ctx| {
+        self.when(reading, ctx, |account, this, ctx| {
             let waiting = this.here().and_then(|here| here.rereading.take()).unwrap_or_default();
             match account {
                 Ok(account) => this.reloaded(account, ctx),
@@ -362,12 +407,9 @@ impl UserActor {
                 }
             }
             drop(heard);
-            let now = this.house.now();
-            for offer in waiting {
-                this.take_or_wait(offer, now, ctx);
-            }
+            this.take_all(waiting, ctx);
             this.done(ctx);
-        }));
+        });
     }
 
     fn reloaded(&mut self, account: Option<Account>, ctx: &mut Context<Self>) {
@@ -460,7 +502,7 @@ impl UserActor {
         }
         self.watch_rang(now);
         self.ask_to_leave(ctx);
-        self.node.turn_took(began.elapsed());
+        self.turn_took(began, ctx);
     }
 
     /// With nothing to do for long enough, asks the nursery to leave; asks again while it is refused.
@@ -514,6 +556,7 @@ impl Here {
             writes: 0,
             registers: (0, 0),
             rereading: None,
+            waiting: VecDeque::new(),
             late: VecDeque::new(),
             watch: Watch::default(),
         }

@@ -482,7 +482,7 @@ async fn a_binding_that_ends_lets_messages_wait_and_its_actor_leave() {
     living.until("he leaves", || living.node(&["shard 0", "users", "sip:bob@example.com"]).is_none()).await;
     // Swept, and there again when he comes back.
     for stripe in 0..crate::reach::ReachTable::stripes() {
-        living.house.reach.sweep(stripe, ends);
+        living.house.reach.sweep(stripe, ends, usize::MAX);
     }
     assert!(living.house.reach.get(&aor("bob")).is_none());
     assert_eq!(living.register("bob", BOB).await, 200);

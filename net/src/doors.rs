@@ -97,17 +97,18 @@ impl Doors {
         for (number, sockets) in self.udp.into_iter().enumerate() {
             for (shard, socket) in sockets.into_iter().enumerate() {
                 let name = format!("udp {} #{shard}", local(socket.local_addr()));
-                let (arbiter, house) = (arbiters[shard % arbiters.len()].clone(), house.clone());
+                let node = Node::new(name, "listener", 0);
+                let (arbiter, house, own) = (arbiters[shard % arbiters.len()].clone(), house.clone(), node.clone());
                 let start = move |lifeline: Lifeline| {
-                    let (socket, house) = (socket.try_clone().ok()?, house.clone());
+                    let (socket, house, node) = (socket.try_clone().ok()?, house.clone(), own.clone());
                     let number = u8::try_from(number).unwrap_or(u8::MAX);
                     let listener = Listener::start_in_arbiter(&arbiter, move |_| Listener {
-                        door: Some(Door::Udp(socket, number, house)),
+                        door: Some(Door::Udp(socket, number, house, node)),
                         lifeline: Some(lifeline),
                     });
                     Some(Handle::to(listener))
                 };
-                children.push(Child::new(Node::new(name, "listener", 0), start));
+                children.push(Child::new(node, start));
             }
         }
         let streams = self.tcp.into_iter().map(|each| ("tcp", Speaks::Sip, each));
@@ -115,17 +116,18 @@ impl Doors {
             for (shard, listener) in listeners.into_iter().enumerate() {
                 let name = format!("{word} {} #{shard}", local(listener.local_addr()));
                 let arbiter = arbiters[shard % arbiters.len()].clone();
-                let (house, gate, config) = (house.clone(), gate.clone(), config.clone());
+                let node = Node::new(name, "listener", 0);
+                let with =
+                    With { house: house.clone(), gate: gate.clone(), config: config.clone(), node: node.clone() };
                 let start = move |lifeline: Lifeline| {
-                    let door =
-                        Door::Tcp(listener.try_clone().ok()?, speaks, house.clone(), gate.clone(), config.clone());
+                    let door = Door::Tcp(listener.try_clone().ok()?, speaks, with.clone());
                     let listener = Listener::start_in_arbiter(&arbiter, move |_| Listener {
                         door: Some(door),
                         lifeline: Some(lifeline),
                     });
                     Some(Handle::to(listener))
                 };
-                children.push(Child::new(Node::new(name, "listener", 0), start));
+                children.push(Child::new(node, start));
             }
         }
         children
@@ -175,8 +177,18 @@ fn bind_one(address: SocketAddr, kind: Type, protocol: Protocol, shared: bool) -
 }
 
 enum Door {
-    Udp(StdSocket, u8, Arc<House>),
-    Tcp(StdListener, Speaks, Arc<House>, Arc<Gate>, Arc<Config>),
+    Udp(StdSocket, u8, Arc<House>, Arc<Node>),
+    Tcp(StdListener, Speaks, With),
+}
+
+/// What every connection is served with.
+#[derive(Clone)]
+pub(crate) struct With {
+    pub(crate) house: Arc<House>,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) config: Arc<Config>,
+    /// Whose turns its reads are.
+    pub(crate) node: Arc<Node>,
 }
 
 /// What is spoken over a listener's connections.
@@ -199,8 +211,8 @@ impl Actor for Listener {
         let Some(door) = self.door.take() else { return ctx.stop() };
         let task = async move {
             match door {
-                Door::Udp(socket, number, house) => sip_udp::serve(socket, number, house).await,
-                Door::Tcp(listener, speaks, house, gate, config) => accept(listener, speaks, house, gate, config).await,
+                Door::Udp(socket, number, house, node) => sip_udp::serve(socket, number, house, node).await,
+                Door::Tcp(listener, speaks, with) => accept(listener, speaks, with).await,
             }
         };
         ctx.spawn(task.into_actor(self).map(|outcome, _, ctx| {
@@ -231,22 +243,15 @@ impl Handler<Fall> for Listener {
     }
 }
 
-async fn accept(
-    listener: StdListener,
-    speaks: Speaks,
-    house: Arc<House>,
-    gate: Arc<Gate>,
-    config: Arc<Config>,
-) -> io::Result<()> {
+async fn accept(listener: StdListener, speaks: Speaks, with: With) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
     loop {
         match listener.accept().await {
-            Ok((stream, peer)) => match gate.enter(peer.ip()) {
+            Ok((stream, peer)) => match with.gate.enter(peer.ip()) {
                 Some(pass) => {
-                    let (house, gate, config) = (house.clone(), gate.clone(), config.clone());
                     match speaks {
-                        Speaks::Sip => actix_rt::spawn(sip_stream::serve(stream, peer, house, gate, pass, config)),
-                        Speaks::Msrp => actix_rt::spawn(msrp_stream::serve(stream, house, gate, pass, config)),
+                        Speaks::Sip => actix_rt::spawn(sip_stream::serve(stream, peer, pass, with.clone())),
+                        Speaks::Msrp => actix_rt::spawn(msrp_stream::serve(stream, pass, with.clone())),
                     };
                 }
                 None => drop(stream),

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use actors::house::House;
 use actors::metrics::Count;
+use actors::node::Node;
 use actors::outbox::Outbox;
 use actors::switch::Opened;
 use actors::switch::ingress::{Cut, Ingress};
@@ -26,7 +27,8 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::{Sleep, sleep_until};
 
 use crate::config::Config;
-use crate::gate::{Gate, Pass};
+use crate::doors::With;
+use crate::gate::Pass;
 use crate::writer::TcpWriter;
 
 /// How long a connection may be without anything to look after before it is looked at.
@@ -38,38 +40,31 @@ thread_local! {
 }
 
 /// Serves a connection that was accepted, until it ends.
-pub async fn serve(stream: TcpStream, house: Arc<House>, gate: Arc<Gate>, pass: Pass, config: Arc<Config>) {
+pub(crate) async fn serve(stream: TcpStream, pass: Pass, with: With) {
     let _ = stream.set_nodelay(true);
     let (read, write) = stream.into_split();
     let write = Arc::new(write);
-    let outbox = house.flows.open(Some(Box::new(TcpWriter(write.clone()))));
-    run(read, &write, outbox, None, &house, &gate, &config).await;
+    let outbox = with.house.flows.open(Some(Box::new(TcpWriter(write.clone()))));
+    run(read, &write, outbox, None, &with).await;
     drop(pass);
 }
 
 /// Opens a connection for a leg and serves it, until it ends.
-pub async fn open(
-    opened: Opened,
-    outbox: Arc<Outbox>,
-    time: Duration,
-    house: Arc<House>,
-    gate: Arc<Gate>,
-    config: Arc<Config>,
-) {
+pub(crate) async fn open(opened: Opened, outbox: Arc<Outbox>, time: Duration, with: With) {
     let peer: SocketAddr = opened.peer;
     let connecting = async {
-        let pass = gate.enter(peer.ip())?;
+        let pass = with.gate.enter(peer.ip())?;
         let stream = tokio::time::timeout(time, TcpStream::connect(peer)).await.ok()?.ok()?;
         Some((pass, stream))
     };
     let Some((pass, stream)) = connecting.await else {
-        return end(Ingress::new(outbox.clone(), Instant::now()).carrying(opened), &outbox, &house);
+        return end(Ingress::new(outbox.clone(), Instant::now()).carrying(opened), &outbox, &with.house);
     };
     let _ = stream.set_nodelay(true);
     let (read, write) = stream.into_split();
     let write = Arc::new(write);
     outbox.connect(Box::new(TcpWriter(write.clone())));
-    run(read, &write, outbox, Some(opened), &house, &gate, &config).await;
+    run(read, &write, outbox, Some(opened), &with).await;
     drop(pass);
 }
 
@@ -78,16 +73,14 @@ async fn run(
     write: &OwnedWriteHalf,
     outbox: Arc<Outbox>,
     opened: Option<Opened>,
-    house: &Arc<House>,
-    gate: &Arc<Gate>,
-    config: &Config,
+    With { house, gate, config, node }: &With,
 ) {
     let now = Instant::now();
     let mut ingress = Ingress::new(outbox.clone(), now);
     if let Some(opened) = opened {
         ingress.carry(opened.pair, opened.side);
     }
-    let mut reader = Reader { ingress, held: Vec::new(), blocked: Vec::new(), began: now, house };
+    let mut reader = Reader { ingress, held: Vec::new(), blocked: Vec::new(), began: now, house, node };
     if reader.serve(read, write, &outbox, config).await.is_err() {
         gate.cut_off.fetch_add(1, Ordering::Relaxed);
     }
@@ -108,6 +101,7 @@ struct Reader<'a> {
     blocked: Vec<Arc<Outbox>>,
     began: Instant,
     house: &'a Arc<House>,
+    node: &'a Node,
 }
 
 impl Reader<'_> {
@@ -170,12 +164,14 @@ impl Reader<'_> {
                 return Poll::Ready(Ok(false));
             }
             buffer.fill(held + count);
-            Poll::Ready(self.take(buffer, turn).map(|()| true))
+            let began = Instant::now();
+            let taken = self.take(buffer, turn, began);
+            self.node.turn_took(began.elapsed());
+            Poll::Ready(taken.map(|()| true))
         })
     }
 
-    fn take(&mut self, buffer: &mut Read, turn: &mut Turn) -> Result<(), Cut> {
-        let now = Instant::now();
+    fn take(&mut self, buffer: &mut Read, turn: &mut Turn, now: Instant) -> Result<(), Cut> {
         let cut = catch_unwind(AssertUnwindSafe(|| self.ingress.read(&self.house.switch, turn, buffer, now)));
         let left = match cut {
             Ok(left) => left?,

@@ -2,7 +2,7 @@
 //! the connection itself and an unfinished message.
 //!
 //! Reading goes into the shard's buffer; only what is not whole yet stays with the connection. A peer that sends a head
-//! without end, nothing whole, or nothing at all is cut off by the limits of [`Config`]. A peer whose answers pile up is
+//! without end, nothing whole, or nothing at all is cut off by the limits of [`Config`](crate::config::Config). A peer whose answers pile up is
 //! not read until they have left, and cut off when it takes none of them for as long as it may be silent.
 
 use std::cell::RefCell;
@@ -18,6 +18,7 @@ use actors::hop::Hop;
 use actors::house::House;
 use actors::message::Offer;
 use actors::metrics::Count;
+use actors::node::Node;
 use actors::outbox::Outbox;
 use actors::router;
 use actors::turn::{self, Turn};
@@ -29,8 +30,8 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::{Sleep, sleep_until};
 
-use crate::config::Config;
-use crate::gate::{Gate, Pass};
+use crate::doors::With;
+use crate::gate::Pass;
 use crate::writer::TcpWriter;
 
 /// What a shard reads into: one message of the largest size fits.
@@ -76,6 +77,7 @@ impl Drop for Way {
 /// A connection's way through the house.
 struct Connection {
     way: Way,
+    node: Arc<Node>,
     hop: Hop,
     held: Vec<u8>,
     progress: Progress,
@@ -94,35 +96,28 @@ enum End {
 }
 
 /// Serves a connection that was accepted, until it ends.
-pub async fn serve(
-    stream: TcpStream,
-    peer: SocketAddr,
-    house: Arc<House>,
-    gate: Arc<Gate>,
-    pass: Pass,
-    config: Arc<Config>,
-) {
+pub(crate) async fn serve(stream: TcpStream, peer: SocketAddr, pass: Pass, with: With) {
     let _ = stream.set_nodelay(true);
     let (read, write) = stream.into_split();
     let write = Arc::new(write);
-    let outbox = house.flows.open(Some(Box::new(TcpWriter(write.clone()))));
-    run(read, write, peer, Way::new(house, outbox), gate, &config).await;
+    let outbox = with.house.flows.open(Some(Box::new(TcpWriter(write.clone()))));
+    run(read, write, peer, Way::new(with.house.clone(), outbox), &with).await;
     drop(pass);
 }
 
 /// Serves a connection over its outbox, until it ends.
-pub async fn run(
+pub(crate) async fn run(
     read: OwnedReadHalf,
     write: Arc<OwnedWriteHalf>,
     peer: SocketAddr,
     way: Way,
-    gate: Arc<Gate>,
-    config: &Config,
+    With { gate, config, node, .. }: &With,
 ) {
     let now = Instant::now();
     let mut connection = Connection {
         hop: Hop::stream(way.outbox.id(), peer),
         way,
+        node: node.clone(),
         held: Vec::new(),
         progress: Progress::default(),
         began: now,
@@ -164,13 +159,13 @@ impl Connection {
                     }
                 }
                 step = std::future::poll_fn(|cx| self.poll_turn(&mut read, cx)), if may_read => {
-                    match step {
-                        Ok(true) => turn::flush(),
-                        Ok(false) => return End::Closed,
-                        Err(()) => {
-                            turn::flush();
-                            return End::CutOff;
-                        }
+                    if let Ok(false) = step {
+                        return End::Closed;
+                    }
+                    turn::flush();
+                    self.node.turn_took(self.heard.elapsed());
+                    if step.is_err() {
+                        return End::CutOff;
                     }
                 }
                 () = timer.as_mut() => {
@@ -207,14 +202,15 @@ impl Connection {
             if bytes.is_empty() {
                 return Poll::Ready(Ok(false));
             }
-            self.heard = Instant::now();
-            Poll::Ready(self.take(bytes).map(|()| true))
+            let now = self.way.house.now();
+            self.heard = now.at;
+            Poll::Ready(self.take(bytes, now).map(|()| true))
         })
     }
 
-    fn take(&mut self, bytes: &[u8]) -> Result<(), ()> {
+    fn take(&mut self, bytes: &[u8], now: Now) -> Result<(), ()> {
         if self.held.is_empty() {
-            let used = self.cut(bytes)?;
+            let used = self.cut(bytes, now)?;
             if used < bytes.len() {
                 self.began = self.heard;
                 self.held = bytes[used..].to_vec();
@@ -223,7 +219,7 @@ impl Connection {
         }
         let mut held = std::mem::take(&mut self.held);
         held.extend_from_slice(bytes);
-        let used = self.cut(&held)?;
+        let used = self.cut(&held, now)?;
         if used > 0 {
             held.drain(..used);
             self.began = self.heard;
@@ -235,8 +231,8 @@ impl Connection {
     }
 
     /// Handles every whole message at the beginning of `bytes`; how much they were.
-    fn cut(&mut self, bytes: &[u8]) -> Result<usize, ()> {
-        let (mut used, now) = (0, self.way.house.now());
+    fn cut(&mut self, bytes: &[u8], now: Now) -> Result<usize, ()> {
+        let mut used = 0;
         LAYOUT.with_borrow_mut(|layout| {
             turn::fill(|turn| {
                 while used < bytes.len() {

@@ -19,6 +19,7 @@ use actors::asker::Asker;
 use actors::hop::Hop;
 use actors::house::House;
 use actors::metrics::Count;
+use actors::node::Node;
 use actors::turn::{self, Datagram, DatagramSink};
 use actors::{ping, router};
 use base::limits::{BATCHES_PER_TURN, DATAGRAM_BATCH, DATAGRAM_BYTES_MAX};
@@ -29,8 +30,8 @@ use tokio::net::UdpSocket;
 /// Of a request that was refused: enough for its request line and our Via, if its URI is of a sane length.
 const REFUSED_BYTES: usize = 2_048;
 
-/// Reads one listener's socket of one shard until it is dropped. Runs on the shard's thread.
-pub async fn serve(socket: StdSocket, listener: u8, house: Arc<House>) -> io::Result<()> {
+/// Reads one listener's socket of one shard until it is dropped. Runs on the shard's thread. A batch is a turn of `node`'s.
+pub async fn serve(socket: StdSocket, listener: u8, house: Arc<House>, node: Arc<Node>) -> io::Result<()> {
     socket.set_nonblocking(true)?;
     ask_for_errors(&socket)?;
     let socket = UdpSocket::from_std(socket)?;
@@ -66,6 +67,7 @@ pub async fn serve(socket: StdSocket, listener: u8, house: Arc<House>) -> io::Re
                     }
                 });
                 turn::flush();
+                node.turn_took(now.at.elapsed());
             }
             match outcome {
                 Ok(()) => {}

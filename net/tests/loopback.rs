@@ -64,7 +64,9 @@ impl Server {
         let house = House::new(settings, store, IdMaker::from_os().unwrap(), Now::read);
         let gate = Gate::new(config.connections, config.connections_per_source);
         tree::attach_shard(&house, Box::new(doors.sink(0).unwrap()));
-        house.introduce(Dialer::new(house.clone(), gate.clone(), config.clone()).start().recipient());
+        let dialer = Dialer::new(house.clone(), gate.clone(), config.clone());
+        let node = dialer.node();
+        house.introduce(dialer.start().recipient(), node);
         let arbiters = [Arbiter::current()];
         let children = doors.children(&arbiters, &house, &gate, &config);
         let tree = tree::plant(&house, &arbiters, children, || {});
@@ -387,6 +389,41 @@ async fn a_peer_that_never_reads_its_answers_is_stopped_within_bounded_memory_an
     server.until("cut off", |server| server.gate.count() == 0).await;
     assert_eq!(server.gate.cut_off.load(Ordering::Relaxed), 1);
     assert_eq!(outbox.waiting(), 0, "and nothing is kept of it");
+}
+
+#[actix::test]
+async fn a_turn_of_a_door_is_timed_however_long_it_takes_and_on_the_door_s_own_node() {
+    let server = Server::start().await;
+    let (mut alice, mut bob) = (server.udp().await, server.tcp().await);
+    alice.register("alice").await;
+    bob.register("bob").await;
+    let doors = server.tree.node.children().0.into_iter().find(|each| each.name == "doors").unwrap().children().0;
+    let longest = |word: &str| doors.iter().find(|door| door.name.starts_with(word)).unwrap().turns().longest_us();
+    assert!(longest("udp") > 0 && longest("tcp") > 0, "both have read something");
+    assert!(longest("udp") < 40_000, "and not for long: {}", longest("udp"));
+
+    // Somebody holds bob's connection: the turn that writes to it cannot end.
+    let outbox = (1..100).find_map(|id| server.house.flows.get(actors::hop::ConnId(id))).unwrap();
+    let (holds, held) = std::sync::mpsc::channel();
+    let holding = std::thread::spawn(move || {
+        let lane = outbox.hold();
+        holds.send(()).unwrap();
+        std::thread::sleep(Duration::from_millis(200));
+        drop(lane);
+    });
+    let first = alice.request("MESSAGE", "sip:bob@example.com", "alice", "bob", "Content-Type: text/plain\r\n", "x");
+    alice.send(first.as_bytes()).await;
+    let challenge = alice.heard().await;
+    held.recv().unwrap();
+    let value = challenge.lines().find_map(|line| line.split_once("-Authenticate: ")).unwrap().1;
+    let uri = "sip:bob@example.com";
+    let answer = sip::digest::answer(value.as_bytes(), b"MESSAGE", uri, "alice", "secret", 1, "cn").unwrap();
+    let lines = format!("Content-Type: text/plain\r\nProxy-Authorization: {answer}\r\n");
+    let signed = alice.request("MESSAGE", uri, "alice", "bob", &lines, "x");
+    alice.send(signed.as_bytes()).await;
+    bob.take().await;
+    holding.join().unwrap();
+    assert!(longest("udp") >= 100_000, "{}", longest("udp"));
 }
 
 #[actix::test]

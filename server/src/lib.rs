@@ -13,6 +13,7 @@ pub mod commands;
 pub mod files;
 pub mod import;
 pub mod living;
+pub mod memory;
 pub mod say;
 pub mod serve;
 pub mod services;

@@ -1,7 +1,6 @@
 //! The house, alive: threads, tables, tree and doors of one running server, put together from its settings and taken
 //! apart again in reverse.
 
-use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -78,16 +77,17 @@ impl Living {
                 return Err(LivingError::System("a thread ended before it began".into()));
             }
         }
+        let dialer = Dialer::new(house.clone(), gate.clone(), doors_config.clone());
+        let dialing = dialer.node();
         if let Some(arbiter) = arbiters.first() {
-            let (house, gate, config) = (house.clone(), gate.clone(), doors_config.clone());
-            let dialing = house.clone();
-            let dialer = actix::Actor::start_in_arbiter(&arbiter.handle(), move |_| Dialer::new(dialing, gate, config));
-            house.introduce(dialer.clone().recipient());
-            house.introduce_for_legs(dialer.recipient());
+            let dialer = actix::Actor::start_in_arbiter(&arbiter.handle(), move |_| dialer);
+            house.introduce(dialer.clone().recipient(), dialing.clone());
+            house.introduce_for_legs(dialer.recipient(), dialing.clone());
         }
         let handles: Vec<_> = arbiters.iter().map(Arbiter::handle).collect();
         let listeners = doors.children(&handles, &house, &gate, &doors_config);
         let tree = tree::plant(&house, &handles, listeners, fallen);
+        tree.node.adopt(dialing);
         Ok(Self { house, tree, gate, arbiters })
     }
 
@@ -165,38 +165,65 @@ impl View {
         self.write_mailboxes(out);
         let restarts = self.node.restarts_below();
         metric(out, "parlour_restarts_total", "counter", "Children of the tree that were started again", restarts);
+        self.write_turns(out);
+    }
+
+    /// Of whom and by whom: a shard's parts, those who come and go below them, the doors and the dialer.
+    fn write_turns(&self, out: &mut String) {
+        let parts = parts_of(&self.node);
+        let all = parts.iter().flat_map(|(name, part)| {
+            let below = (part.kind == "nursery").then(|| (format!("{name} below"), part.turns_below()));
+            std::iter::once((name.clone(), part.turns())).chain(below)
+        });
+        let all: Vec<_> = all.collect();
         head(out, "parlour_longest_turn_seconds", "gauge", "Longest turn of a part of the tree");
-        let mut longest: Vec<(String, u64)> = Vec::new();
-        for shard in self.node.children().0 {
-            for part in shard.children().0.iter().filter(|part| part.kind == "nursery" || part.kind == "sweeper") {
-                longest.push((format!("{} {}", shard.name, part.name), part.longest_turn_us()));
-            }
+        for (part, turns) in &all {
+            let us = turns.longest_us();
+            let seconds = format_args!("{}.{:06}", us / 1_000_000, us % 1_000_000);
+            sample(out, "parlour_longest_turn_seconds", &[("part", part)], seconds);
         }
-        for (part, us) in longest {
-            let mut seconds = String::new();
-            let _ = write!(seconds, "{}.{:06}", us / 1_000_000, us % 1_000_000);
-            sample(out, "parlour_longest_turn_seconds", &[("part", &part)], seconds);
+        head(out, "parlour_long_turns_total", "counter", "Turns of a part of the tree above a hundred microseconds");
+        for (part, turns) in &all {
+            sample(out, "parlour_long_turns_total", &[("part", part)], turns.long());
         }
     }
 
     fn write_mailboxes(&self, out: &mut String) {
         let (mut depths, mut fullest) = (Vec::new(), Vec::new());
-        for shard in self.node.children().0 {
-            for nursery in shard.children().0.iter().filter(|part| part.kind == "nursery") {
-                let part = format!("{} {}", shard.name, nursery.name);
-                depths.push((part.clone(), nursery.depth()));
-                fullest.push((part, nursery.take_fullest_child()));
+        for (name, part) in parts_of(&self.node) {
+            match part.kind {
+                "nursery" => fullest.push((name.clone(), part.take_fullest_child())),
+                "dialer" => {}
+                _ => continue,
             }
+            depths.push((name, part.depth()));
         }
         let below = "Most inputs that waited for one actor below since the last scrape";
         for (name, help, samples) in [
-            ("parlour_mailbox_depth", "Batches that wait for a nursery", depths),
+            ("parlour_mailbox_depth", "Batches that wait for a nursery, connections for the dialer", depths),
             ("parlour_mailbox_fullest_below", below, fullest),
         ] {
             head(out, name, "gauge", help);
             samples.iter().for_each(|(part, depth)| sample(out, name, &[("part", part)], depth));
         }
     }
+}
+
+/// What has turns and is no child of a nursery, as it is named in metrics.
+fn parts_of(root: &Node) -> Vec<(String, Arc<Node>)> {
+    let mut parts = Vec::new();
+    for branch in root.children().0 {
+        match branch.kind {
+            "supervisor" => {
+                // A door names its shard itself.
+                let prefix = if branch.name.starts_with("shard") { format!("{} ", branch.name) } else { String::new() };
+                parts.extend(branch.children().0.into_iter().map(|part| (format!("{prefix}{}", part.name), part)));
+            }
+            "dialer" => parts.push((branch.name.clone(), branch)),
+            _ => {}
+        }
+    }
+    parts
 }
 
 fn shown(node: &Arc<Node>) -> Value {
@@ -207,10 +234,14 @@ fn shown(node: &Arc<Node>) -> Value {
         "state": node.state().as_str(),
         "restarts": node.restarts(),
         "mailbox": { "depth": node.depth(), "bound": node.bound },
-        "longest_turn_us": node.longest_turn_us(),
-        "long_turns": node.long_turns(),
+        "longest_turn_us": node.turns().longest_us(),
+        "long_turns": node.turns().long(),
         "children": children.iter().map(shown).collect::<Vec<_>>(),
     });
+    if node.kind == "nursery" {
+        value["longest_turn_below_us"] = json!(node.turns_below().longest_us());
+        value["long_turns_below"] = json!(node.turns_below().long());
+    }
     if count > children.len() {
         value["children_not_shown"] = json!(count - children.len());
     }
@@ -290,5 +321,114 @@ fn house_config(settings: &Settings, shards: usize, doors: &Doors) -> Config {
         session_timer: im::session_timer::Policy::new(settings.im.session_timer, settings.im.session_timer_min),
         challenges_per_source: settings.limits.challenges_per_source,
         ..Config::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use base::{Partition, Partitions};
+    use storage::engine::faulty::Faulty;
+    use storage::{Batch, Expect, Family, Key, WallClock};
+
+    use super::*;
+
+    fn settings() -> Settings {
+        let text = "shards = 1\n[sip]\ntcp = []\n[msrp]\ntcp = []\n";
+        let mut settings = crate::settings::from_text("p.toml", text, std::iter::empty()).unwrap().settings;
+        // A port that is free; nobody would write 0 into a file.
+        settings.sip.udp = vec!["127.0.0.1:0".parse().unwrap()];
+        settings
+    }
+
+    /// Depth and bound of the mailbox at this path.
+    fn mailbox(view: &View, path: &[&str]) -> (u64, u64) {
+        let tree = view.tree();
+        let find = |part: &Value, name: &str| {
+            let mut children = part["children"].as_array().unwrap().iter();
+            children.find(|child| child["name"] == name).unwrap_or_else(|| panic!("{name} in {part}")).clone()
+        };
+        let part = path.iter().fold(tree, |part, name| find(&part, name));
+        let number = |what: &str| part["mailbox"][what].as_u64().unwrap();
+        (number("depth"), number("bound"))
+    }
+
+    async fn until(what: &str, is_so: impl Fn() -> bool) {
+        for _ in 0..5_000 {
+            if is_so() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        panic!("never: {what}");
+    }
+
+    #[actix_web::test]
+    async fn the_tree_and_the_metrics_show_what_waits_while_the_disk_and_a_shard_are_held() {
+        let disk = Faulty::new(1, Partitions::default(), Arc::new(WallClock)).at_once();
+        let store = Store::over(Arc::new(disk.clone()), Arc::new(WallClock));
+        let living = Living::start(&settings(), store.clone(), || {}).unwrap();
+        let view = living.view();
+        until("it lives", || view.tree()["children"][1]["children"][2]["state"] == "running").await;
+        let (bound, users) = (base::limits::COMMIT_QUEUE_MAX as u64, &["shard 0", "users"]);
+        assert_eq!((mailbox(&view, &["store"]), mailbox(&view, users).0), ((0, bound), 0));
+
+        disk.stall(true);
+        let commits: Vec<_> = (0..3u8)
+            .map(|n| {
+                let mut batch = Batch::new();
+                batch.put(Family::Binding, Key::of(&[n]), vec![n], Expect::Any, None);
+                store.commit(Partition(0), batch)
+            })
+            .collect();
+        assert_eq!(mailbox(&view, &["store"]), (3, bound));
+        disk.stall(false);
+        for commit in commits {
+            commit.await.unwrap();
+        }
+        assert_eq!(mailbox(&view, &["store"]), (0, bound));
+
+        // The shard's thread does something else for a while.
+        let (go_on, held) = mpsc::channel::<()>();
+        let (entered, inside) = mpsc::channel();
+        living.arbiters[0].spawn_fn(move || {
+            entered.send(()).unwrap();
+            held.recv().unwrap();
+        });
+        inside.recv().unwrap();
+        for name in ["alice", "bob", "carol"] {
+            assert!(view.house.registry.offer(Aor::new(name, "example.com").unwrap(), Offer::Active));
+        }
+        assert_eq!(mailbox(&view, users), (3, base::limits::NURSERY_MAILBOX_MAX as u64));
+        let mut metrics = String::new();
+        view.write_metrics(&mut metrics);
+        assert!(metrics.contains("\nparlour_mailbox_depth{part=\"shard 0 users\"} 3\n"), "{metrics}");
+        go_on.send(()).unwrap();
+        until("it is empty again", || mailbox(&view, users).0 == 0).await;
+        living.stop().await;
+    }
+
+    #[actix_web::test]
+    async fn every_door_and_every_sweeper_has_its_longest_turn_in_the_metrics() {
+        let living = Living::start(&settings(), Store::in_memory(), || {}).unwrap();
+        let door = living.view().tree()["children"][2]["children"][0]["name"].as_str().unwrap().to_owned();
+        let address = door.split(' ').nth(1).unwrap().to_owned();
+        let peer = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        peer.send_to(b"what is that?", &address).unwrap();
+        let view = living.view();
+        let text = || {
+            let mut text = String::new();
+            view.write_metrics(&mut text);
+            text
+        };
+        let longest = format!("parlour_longest_turn_seconds{{part=\"{door}\"}} ");
+        let measured = || text().lines().any(|line| line.strip_prefix(&*longest).is_some_and(|us| us != "0.000000"));
+        until("its turn is measured", measured).await;
+        for part in ["transactions", "reach", "users", "users below", "sessions", "sessions below"] {
+            assert!(text().contains(&format!("parlour_longest_turn_seconds{{part=\"shard 0 {part}\"}} ")), "{part}");
+        }
+        assert!(text().contains("parlour_long_turns_total{part=\"dialer\"} 0\n"));
+        living.stop().await;
     }
 }

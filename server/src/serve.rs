@@ -23,6 +23,7 @@ use crate::admin::{self, Admin, Caretaker, Token, Work};
 use crate::commands::Failure;
 use crate::files;
 use crate::living::{Living, View};
+use crate::memory;
 use crate::settings::{self, Loaded, Settings};
 use crate::store_metrics;
 use crate::telemetry::{self, Log, Process, Source};
@@ -34,6 +35,7 @@ use crate::telemetry::{self, Log, Process, Source};
 pub fn run(file: &Path, loaded: Loaded) -> Result<(), Failure> {
     let Loaded { settings, notices } = loaded;
     let log = Log::start(&settings.log)?;
+    memory::small_pages();
     for notice in notices {
         tracing::info!("{notice}");
     }

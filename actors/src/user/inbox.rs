@@ -43,23 +43,23 @@ impl UserActor {
         let keeping = store.keep_draft(&aor, &draft(&entry, &message_id(entry.id), &aor));
         self.under_way();
         self.drain_mailbox(now, ctx);
-        ctx.spawn(in_time(keeping).into_actor(self).map(move |kept, this, ctx| match kept {
+        self.when(in_time(keeping), ctx, move |kept, this, ctx| match kept {
             Ok(kept) => this.kept(kept, entry, answer, ctx),
             Err(late) => {
                 let now = this.house.now();
                 if let Some(answer) = answer {
                     turn::fill_later(|turn| answer.overloaded(turn, now));
                 }
-                ctx.spawn(late.into_actor(this).map(|kept, this, ctx| this.kept(kept, entry, None, ctx)));
+                this.when(late, ctx, |kept, this, ctx| this.kept(kept, entry, None, ctx));
             }
-        }));
+        });
     }
 
     /// There is no room for it; but a repeat of what was stored needs none (decisions D3).
     fn not_admitted(&mut self, id: EntryId, answer: Option<Answer>, refusal: im::Refusal, ctx: &mut Context<Self>) {
         let asking = self.house.store.was_seen(&self.aor, &message_id(id));
         self.under_way();
-        ctx.spawn(asking.into_actor(self).map(move |seen, this, ctx| {
+        self.when(asking, ctx, move |seen, this, ctx| {
             let now = this.house.now();
             let is_seen = seen == Ok(true);
             turn::fill_later(|turn| {
@@ -71,7 +71,7 @@ impl UserActor {
                 }
             });
             this.done(ctx);
-        }));
+        });
     }
 
     /// A message of this user's own that may have been stored before the last start: 202 if it was, else a challenge.
@@ -85,7 +85,7 @@ impl UserActor {
             store.was_seen(&account.aor, &message_id(entry.id)).await
         };
         self.under_way();
-        ctx.spawn(asking.into_actor(self).map(move |seen: Result<bool, StoreError>, this, ctx| {
+        self.when(asking, ctx, move |seen: Result<bool, StoreError>, this, ctx| {
             let now = this.house.now();
             turn::fill_later(|turn| match seen {
                 Ok(true) => {
@@ -96,7 +96,7 @@ impl UserActor {
                 Err(_) => answer.overloaded(turn, now),
             });
             this.done(ctx);
-        }));
+        });
     }
 
     fn kept(
@@ -239,7 +239,7 @@ impl UserActor {
     fn load_letters(&mut self, after: u64, limit: usize, ctx: &mut Context<Self>) {
         let loading = self.house.store.letters(&self.aor, after, limit);
         self.under_way();
-        ctx.spawn(loading.into_actor(self).map(move |letters, this, ctx| {
+        self.when(loading, ctx, move |letters, this, ctx| {
             let now = this.house.now();
             let Some(here) = this.here() else { return };
             let input = match letters {
@@ -262,7 +262,7 @@ impl UserActor {
             this.mailbox_input(input, now, ctx);
             this.drop_letters();
             this.done(ctx);
-        }));
+        });
     }
 
     fn offer_letter(&mut self, head: Head, now: Now, ctx: &mut Context<Self>) {
@@ -273,7 +273,7 @@ impl UserActor {
         }
         let reading = self.house.store.letters(&self.aor, head.arrival - 1, 1);
         self.under_way();
-        ctx.spawn(reading.into_actor(self).map(move |letters, this, ctx| {
+        self.when(reading, ctx, move |letters, this, ctx| {
             let now = this.house.now();
             let Some(here) = this.here() else { return };
             let outcome = match letters.map(|mut letters| letters.pop()) {
@@ -290,7 +290,7 @@ impl UserActor {
             };
             this.mailbox_input(Input::Outcome { arrival: head.arrival, outcome }, now, ctx);
             this.done(ctx);
-        }));
+        });
     }
 
     /// Delivered letters leave the store many at a time: those that were delivered while a commit was under way by the
@@ -314,7 +314,7 @@ impl UserActor {
         let rows = heads.iter().map(|head| (head.arrival, message_id(head.id), head.expires_unix_s));
         let removing = store.remove_letters(&aor, rows);
         self.under_way();
-        ctx.spawn(removing.into_actor(self).map(move |removed, this, ctx| {
+        self.when(removing, ctx, move |removed, this, ctx| {
             let now = this.house.now();
             if let Err(error) = &removed {
                 tracing::warn!(%error, "Letters could not be taken out");
@@ -325,7 +325,7 @@ impl UserActor {
                 this.mailbox_input(input, now, ctx);
             }
             this.done(ctx);
-        }));
+        });
     }
 
     /// Given up, and out of the store; its sender is told when it is out, if he asked and it was there.
@@ -333,7 +333,7 @@ impl UserActor {
         let arrival = head.arrival;
         let removing = self.house.store.remove_letter(&self.aor, arrival, &message_id(head.id));
         self.under_way();
-        ctx.spawn(removing.into_actor(self).map(move |removed, this, ctx| {
+        self.when(removing, ctx, move |removed, this, ctx| {
             let now = this.house.now();
             let input = match removed {
                 Ok(was_there) => {
@@ -350,7 +350,7 @@ impl UserActor {
             };
             this.mailbox_input(input, now, ctx);
             this.done(ctx);
-        }));
+        });
     }
 
     /// Given up: out of the store, then its sender is told, if he asked.

@@ -46,7 +46,7 @@ impl UserActor {
         if let Some(here) = self.here() {
             here.locating += 1;
         }
-        ctx.spawn(join_all(looking).into_actor(self).map(move |found, this, ctx| {
+        self.when(join_all(looking), ctx, move |found, this, ctx| {
             let now = this.house.now();
             if let Some(here) = this.here() {
                 here.locating = here.locating.saturating_sub(1);
@@ -58,7 +58,7 @@ impl UserActor {
             }
             then(this, Reachable(chosen), now, ctx);
             this.done(ctx);
-        }));
+        });
     }
 }
 

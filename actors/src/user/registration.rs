@@ -79,14 +79,14 @@ impl UserActor {
         let stored = self.to_stored(&made.bindings);
         let writing = self.house.store.put_bindings(&self.aor, &stored);
         self.under_way();
-        ctx.spawn(in_time(writing).into_actor(self).map(move |outcome, this, ctx| match outcome {
+        self.when(in_time(writing), ctx, move |outcome, this, ctx| match outcome {
             Ok(outcome) => this.registered(outcome, made, Some(answer), ctx),
             Err(late) => {
                 let now = this.house.now();
                 turn::fill_later(|turn| answer.overloaded(turn, now));
-                ctx.spawn(late.into_actor(this).map(|outcome, this, ctx| this.registered(outcome, made, None, ctx)));
+                this.when(late, ctx, |outcome, this, ctx| this.registered(outcome, made, None, ctx));
             }
-        }));
+        });
     }
 
     fn registered(
@@ -180,12 +180,12 @@ impl UserActor {
         self.publish();
         self.look(Event::Deactivated, now);
         self.under_way();
-        ctx.spawn(writing.into_actor(self).map(|written, this, ctx| {
+        self.when(writing, ctx, |written, this, ctx| {
             if let Err(error) = written {
                 tracing::warn!(%error, "The end of a flow could not be written");
             }
             this.done(ctx);
-        }));
+        });
     }
 
     /// Whether a trusted peer says by this REGISTER that the user is to be reached by it.

@@ -109,6 +109,14 @@ impl Faulty {
         self
     }
 
+    /// Questions wait until a step is taken, or are answered before they return, from now on.
+    pub fn stall(&self, stalls: bool) {
+        self.0.state.lock().at_once = !stalls;
+        if !stalls {
+            self.settle();
+        }
+    }
+
     /// The disk has no space (or has again): commits fail with [`StoreError::Full`], reads go on.
     pub fn full(&self, full: bool) {
         self.0.state.lock().faults.full = full;

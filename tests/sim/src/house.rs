@@ -140,7 +140,8 @@ impl Life {
         }
         let out = Outgoing::default();
         tree::attach_shard(&house, Box::new(Sink { bus: bus.clone(), out: out.clone() }));
-        house.introduce(Dialler { bus: bus.clone(), out: out.clone() }.start().recipient());
+        let node = Node::new("dialer", "dialer", 0);
+        house.introduce(Dialler { bus: bus.clone(), out: out.clone() }.start().recipient(), node);
         let arbiters = vec![Arbiter::current(); shards];
         let (fallen, told) = (out.fallen.clone(), bus.clone());
         let tree = tree::plant(&house, &arbiters, Vec::new(), move || {

@@ -226,7 +226,7 @@ fn letters_keep_their_order(reference: &Reference, end: &End, faults: &mut Vec<S
         for second in &reference.said[first.number + 1..] {
             let is_pair = (second.from, second.to) == (first.from, first.to) && second.kind != Kind::Typing;
             let after = second.entered.iter().map(|entered| entered.at_ms).min().is_some_and(|at| at > kept_ms);
-            let over = |offer: &Offered| offer.unix_ms + 1_000 >= first.soonest_over_unix_ms(end);
+            let over = |offer: &Offered| offer.latest_unix_ms + 1_000 >= first.soonest_over_unix_ms(end);
             let second_ms =
                 second.answered(is_taken).filter(|(offer, _)| !over(offer)).filter_map(|(offer, _)| offer.arrived_ms);
             let second_ms = second_ms.min();

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use sip::digest::Credentials;
 use sip::{Layout, Method, Name, View};
 
+use crate::clock;
 use crate::phone::has_credentials;
 use crate::phone_words as words;
 
@@ -92,6 +93,8 @@ pub struct Offered {
     pub first_ms: u64,
     /// What the wall clock showed then.
     pub unix_ms: u64,
+    /// The latest that it had ever shown by then: a letter that was over once is not there again when it is set back.
+    pub latest_unix_ms: u64,
     /// In which life.
     pub life: u32,
     /// When a phone first got it.
@@ -349,7 +352,19 @@ impl Reference {
         self.requests.insert(branch.clone(), identity.clone());
         let (life, returned_ms) = (self.life, None);
         let (first_ms, arrived_ms, answered) = (now_ms, None, None);
-        let offer = Offered { branch, to, by_stream, first_ms, unix_ms, life, arrived_ms, answered, returned_ms };
+        let latest_unix_ms = clock::latest_unix_ms();
+        let offer = Offered {
+            branch,
+            to,
+            by_stream,
+            first_ms,
+            unix_ms,
+            latest_unix_ms,
+            life,
+            arrived_ms,
+            answered,
+            returned_ms,
+        };
         if let Some((about, stored)) = words::notice_of(view.body()) {
             let notice = self.notices.entry(identity).or_insert(Notice { about, stored, offers: Vec::new() });
             return notice.offers.push(offer);
