@@ -13,6 +13,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use crate::measure;
 use crate::report::{Report, median};
 use crate::scenario;
 use crate::wire::Transport;
@@ -121,8 +122,9 @@ pub struct Options {
     /// Where the figures go as JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Below it servers keep their data, for as long as this lasts; on the disk that a server would use
-    #[arg(long, value_name = "DIR", default_value = ".")]
+    /// Below it servers keep their data, for as long as this lasts: on the disk that a server would use, for letters are
+    /// synced to it [default: where the system keeps what is temporary]
+    #[arg(long, value_name = "DIR", default_value_os_t = std::env::temp_dir(), hide_default_value = true)]
     pub dir: PathBuf,
 }
 
@@ -184,6 +186,9 @@ pub fn run(options: &Options, tell: impl Fn(&str)) -> Result<Comparison, scenari
     let jobs = if options.jobs.is_empty() { all_jobs } else { &options.jobs };
     let targets = if options.targets.is_empty() { &all_targets[..] } else { &options.targets };
     let (mut figures, mut skipped) = (Figures::new(), Vec::new());
+    if measure::is_in_memory(&options.dir) && jobs.contains(&Job::Deferred) {
+        tell(&format!("{} is no disk: what letters cost is too little (name one with --dir)", options.dir.display()));
+    }
     for round in 1..=options.rounds {
         for &job in jobs {
             for &target in targets.iter().filter(|target| job.concerns(**target)) {

@@ -16,6 +16,7 @@ pub mod compare;
 pub mod crowd;
 pub mod datagrams;
 pub mod flight;
+pub mod interrupt;
 pub mod ledger;
 pub mod measure;
 pub mod mmsg;

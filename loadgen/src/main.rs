@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{ArgGroup, Parser, Subcommand};
-use loadgen::{compare, datagrams, plan, relay, scenario, stream, users};
+use loadgen::{compare, datagrams, interrupt, plan, relay, scenario, stream, users};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -85,6 +85,7 @@ fn run(command: Command) -> Result<bool, (u8, String)> {
             let json = options.json.clone();
             let plan = options.resolve().map_err(|faults| (2, faults.to_string()))?;
             json.as_deref().map_or(Ok(()), writable)?;
+            interrupt::listen().map_err(failed)?;
             let report = scenario::run(&plan, quiet).map_err(failed)?;
             print!("{}", report.text());
             if let Some(path) = json {
@@ -108,6 +109,7 @@ fn run(command: Command) -> Result<bool, (u8, String)> {
         }
         Command::Compare(options) => {
             options.json.as_deref().map_or(Ok(()), writable)?;
+            interrupt::listen().map_err(failed)?;
             let comparison = compare::run(&options, |line| eprintln!("{line}")).map_err(failed)?;
             print!("{}", comparison.text());
             if let Some(path) = &options.json {

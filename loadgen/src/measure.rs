@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::path::Path;
 
 use serde::Serialize;
 
@@ -116,6 +117,19 @@ pub fn descendants(root: u32) -> io::Result<Vec<u32>> {
     Ok(found)
 }
 
+/// Whether a directory lies in memory: nothing that is synced there waits for a disk.
+pub fn is_in_memory(dir: &Path) -> bool {
+    let Ok(dir) = dir.canonicalize() else { return false };
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    // proc_pid_mounts(5): device, place, kind; of those above the directory the longest holds, and of equals the last.
+    let above = mounts.lines().filter_map(|line| {
+        let mut words = line.split(' ').skip(1);
+        let (place, kind) = (words.next()?, words.next()?);
+        dir.starts_with(place).then_some((place.len(), kind))
+    });
+    above.max_by_key(|(length, _)| *length).is_some_and(|(_, kind)| matches!(kind, "tmpfs" | "ramfs"))
+}
+
 /// Pins all threads of this process that are started from now on, and the calling one, to a core.
 ///
 /// # Errors
@@ -195,6 +209,14 @@ mod tests {
     #[test]
     fn a_process_that_is_not_there_is_an_error() {
         assert!(Usage::of(u32::MAX).is_err());
+    }
+
+    #[test]
+    fn what_lies_in_memory_is_no_disk() {
+        assert!(!is_in_memory(Path::new("/proc")));
+        if fs::read_to_string("/proc/self/mounts").is_ok_and(|mounts| mounts.contains(" /dev/shm tmpfs ")) {
+            assert!(is_in_memory(Path::new("/dev/shm")));
+        }
     }
 
     #[test]

@@ -186,7 +186,7 @@ pub struct Options {
     /// `kill`: times it is killed while messages go out [default: 0]
     #[arg(long)]
     pub kills_delivering: Option<u32>,
-    /// `kill`: how the server is started, and started again; run by `sh`
+    /// `kill`: how the server is started, and started again: one program with its arguments, as in a shell
     #[arg(long, value_name = "COMMAND")]
     pub start_command: Option<String>,
     /// `mixed`: percent of the units that are REGISTERs [default: 10]

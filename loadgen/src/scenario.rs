@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use crate::crowd::{Crowd, Event, NO_ANSWER};
 use crate::flight::Errand;
+use crate::interrupt;
 use crate::ledger::Ledger;
 use crate::measure;
 use crate::plan::{Kind, Load, Plan};
@@ -68,6 +69,17 @@ pub enum RunError {
     /// The server that we started ended by itself.
     #[error("the server ended by itself ({0}): run its start command by hand to see why")]
     ServerEnded(std::process::ExitStatus),
+    /// There was no server to start.
+    #[error(
+        "{command:?} cannot be started ({status}): start_command is one program with its arguments, for it takes the \
+         place of the shell (a `cd` or `&&` before it belongs into a script)"
+    )]
+    NoServer {
+        /// What the shell was given.
+        command: String,
+        /// 126 or 127.
+        status: std::process::ExitStatus,
+    },
 }
 
 /// Plays a plan; `quiet` draws no progress.
@@ -145,6 +157,7 @@ impl Stand<'_> {
     ) -> Result<(), RunError> {
         let turn_ns = u64::try_from(TURN.as_nanos()).unwrap_or(u64::MAX);
         let until_ns = until_ns.min(self.crowd.now_ns() + turn_ns);
+        interrupt::check()?;
         self.crowd.turn(until_ns, &mut self.events)?;
         match self.crowd.faults().closed {
             0 => {}

@@ -295,7 +295,9 @@ fn a_server_that_keeps_its_letters_survives_being_killed_and_one_that_does_not_i
         let at = free_address();
         let disk = if durable { format!("TOY_DISK={}/letters", folder.path().display()) } else { String::new() };
         let itself = std::env::current_exe().unwrap();
-        let command = format!("env TOY_LISTEN={at} {disk} {} --ignored --exact a_toy_as_a_child", itself.display());
+        // As people write it: variables before the program, or `exec`, since they know that it is to be killed.
+        let start = if durable { "" } else { "exec env " };
+        let command = format!("{start}TOY_LISTEN={at} {disk} {} --ignored --exact a_toy_as_a_child", itself.display());
         let plan = format!(
             "scenario = \"kill\"\nmessages = 600\nkills = 3\nkills_delivering = 1\nin_flight = 8\n\
              start_command = \"{command}\""
@@ -397,6 +399,10 @@ fn what_cannot_be_played_says_why() {
     let ended = "scenario = \"kill\"\nserver = \"127.0.0.1:9\"\nstart_command = \"false\"";
     let error = scenario::run(&options(ended), true).unwrap_err().to_string();
     assert!(error.contains("ended by itself"), "{error}");
+    for command in ["no-such-server --config x", "exec no-such-server", "cd / && parlour serve"] {
+        let error = scenario::run(&options(&ended.replace("false", command)), true).unwrap_err().to_string();
+        assert!(error.contains("cannot be started (exit status: 127)") && error.contains("one program"), "{error}");
+    }
 }
 
 fn free_address() -> SocketAddr {

@@ -7,7 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use tempfile::TempDir;
+
 use super::{DOMAIN, Job, Options, Target};
+use crate::interrupt;
 use crate::measure;
 use crate::plan::{FailureReport, Identity, Kind, Load, Plan, Route};
 use crate::ports::{free_port, is_open};
@@ -24,29 +27,26 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(super) struct House<'a> {
     options: &'a Options,
     dir: PathBuf,
+    /// Removed when this is dropped.
+    _folder: TempDir,
 }
 
 impl<'a> House<'a> {
     pub(super) fn build(options: &'a Options) -> io::Result<Self> {
-        let dir = options.dir.join(format!("compare-{}", std::process::id()));
-        std::fs::create_dir_all(&dir)?;
-        let house = Self { options, dir: dir.canonicalize()? };
+        let named = |error: io::Error| {
+            let what = format!("--dir {}: {error} (name a directory that can be written to)", options.dir.display());
+            io::Error::new(error.kind(), what)
+        };
+        let folder = tempfile::Builder::new().prefix("parlour-compare-").tempdir_in(&options.dir).map_err(named)?;
+        let house = Self { options, dir: folder.path().canonicalize()?, _folder: folder };
         let wanted = options.targets.is_empty() || options.targets.contains(&Target::Parlour);
         if wanted && house.lacks(Target::Parlour).is_none() {
             let csv = house.dir.join("users.csv");
             std::fs::write(&csv, users::csv(options.users, "u", DOMAIN, "secret"))?;
             let config = house.configure(Identity::Auth, free_port()?)?;
-            let done = Command::new(&options.parlour)
-                .args(["user", "import"])
-                .arg(&csv)
-                .arg("--config")
-                .arg(&config)
-                .output()?;
-            if !done.status.success() {
-                let said = String::from_utf8_lossy(&done.stderr);
-                let last = said.lines().last().unwrap_or_default();
-                return Err(io::Error::other(format!("`parlour user import` ended with {}: {last}", done.status)));
-            }
+            let mut command = Command::new(&options.parlour);
+            command.args(["user", "import"]).arg(&csv).arg("--config").arg(&config);
+            Server::start(command, &house.dir.join("import.log"))?.await_end("`parlour user import`")?;
         }
         Ok(house)
     }
@@ -207,14 +207,7 @@ impl<'a> House<'a> {
     }
 }
 
-impl Drop for House<'_> {
-    fn drop(&mut self) {
-        // What is left behind is only litter.
-        let _ = std::fs::remove_dir_all(&self.dir);
-    }
-}
-
-/// A server of ours to start and end, with what it started itself.
+/// A program of ours to start and end, with what it started itself.
 struct Server {
     child: Child,
     log: PathBuf,
@@ -236,14 +229,34 @@ impl Server {
     fn await_port(&self, port: u16, transport: Transport) -> io::Result<()> {
         let begun = Instant::now();
         while begun.elapsed() < PATIENCE {
+            interrupt::check()?;
             if is_open(port, transport)? {
                 return Ok(());
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        let said = std::fs::read_to_string(&self.log).unwrap_or_default();
-        let last: Vec<&str> = said.lines().rev().take(4).collect();
+        let last = self.last_words();
         Err(io::Error::other(format!("the server opened no port {port} within {PATIENCE:?}; its last words: {last:?}")))
+    }
+
+    /// Waits until it has ended by itself, and well.
+    fn await_end(mut self, name: &str) -> io::Result<()> {
+        loop {
+            interrupt::check()?;
+            match self.child.try_wait()? {
+                Some(status) if status.success() => return Ok(()),
+                Some(status) => {
+                    let last = self.last_words();
+                    return Err(io::Error::other(format!("{name} ended with {status}; its last words: {last:?}")));
+                }
+                None => std::thread::sleep(Duration::from_millis(20)),
+            }
+        }
+    }
+
+    fn last_words(&self) -> Vec<String> {
+        let said = std::fs::read_to_string(&self.log).unwrap_or_default();
+        said.lines().rev().take(4).map(str::to_owned).collect()
     }
 }
 

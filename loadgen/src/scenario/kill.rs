@@ -34,13 +34,16 @@ impl<'a> Victim<'a> {
     fn tend(&mut self, now_ns: u64) -> Result<bool, RunError> {
         match &mut self.child {
             Some(child) => match child.try_wait()? {
+                // POSIX sh §2.8.2: there is no such program, or it is none.
+                Some(status) if matches!(status.code(), Some(126 | 127)) => {
+                    Err(RunError::NoServer { command: in_place_of_the_shell(self.command), status })
+                }
                 Some(status) => Err(RunError::ServerEnded(status)),
                 None => Ok(false),
             },
             None if now_ns >= self.start_ns => {
                 let mut shell = Command::new("sh");
-                // `exec`: the process that we kill is the server, not the shell.
-                shell.args(["-c", &format!("exec {}", self.command)]);
+                shell.args(["-c", &in_place_of_the_shell(self.command)]);
                 shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
                 self.child = Some(shell.spawn()?);
                 Ok(true)
@@ -59,6 +62,17 @@ impl<'a> Victim<'a> {
         }
         Ok(())
     }
+}
+
+/// The process that we kill is to be the server, not a shell above it.
+fn in_place_of_the_shell(command: &str) -> String {
+    let mut program = command.trim_start();
+    while let Some(rest) = program.strip_prefix("exec ") {
+        program = rest.trim_start();
+    }
+    // `exec` takes no variables before the program; `env` does.
+    let sets_variables = program.split_whitespace().next().is_some_and(|word| word.contains('='));
+    format!("exec {}{program}", if sets_variables { "env " } else { "" })
 }
 
 impl Drop for Victim<'_> {
@@ -196,6 +210,24 @@ impl Progress {
     fn look(&mut self, stand: &Stand<'_>) {
         if stand.ledger.owed() < self.owed {
             *self = Self::new(stand);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_takes_the_place_of_its_shell_however_it_is_written() {
+        for (command, run) in [
+            ("parlour serve", "exec parlour serve"),
+            ("exec parlour serve", "exec parlour serve"),
+            ("  exec  exec parlour serve", "exec parlour serve"),
+            ("A=b C='d e' parlour serve", "exec env A=b C='d e' parlour serve"),
+            ("executor --now", "exec executor --now"),
+        ] {
+            assert_eq!(in_place_of_the_shell(command), run, "{command}");
         }
     }
 }

@@ -12,6 +12,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::crowd::Event;
 use crate::flight::Errand;
+use crate::interrupt;
 use crate::plan::{Load, Route};
 use crate::scenario::{RunError, Stand};
 use crate::stream;
@@ -213,6 +214,7 @@ impl Sessions {
 
     /// One turn of the sessions alone.
     pub fn turn_alone(&mut self, stand: &mut Stand<'_>, wait: Duration) -> Result<(), RunError> {
+        interrupt::check()?;
         let before = self.talk.octets();
         self.talk.turn(wait)?;
         match self.talk.octets() - before {
