@@ -89,6 +89,16 @@ struct Desk {
 }
 
 impl Crowd {
+    /// Whether REGISTERs give credentials at once where a nonce is at hand.
+    pub fn reuses_nonces(&self) -> bool {
+        self.desk.reuse
+    }
+
+    /// Sets that; what held before.
+    pub fn reuse_nonces(&mut self, reuse: bool) -> bool {
+        std::mem::replace(&mut self.desk.reuse, reuse)
+    }
+
     /// Opens the links of a plan and places the users on them. Nothing is sent yet.
     ///
     /// # Errors

@@ -142,7 +142,8 @@ pub struct Options {
     /// Seconds to wait at the end for what is still owed [default: 40]
     #[arg(long, value_name = "S")]
     pub drain: Option<f64>,
-    /// `idle`: seconds of doing nothing before memory is read [default: 45]
+    /// Seconds of doing nothing before memory is read [default: `idle`: 35, until no transaction is kept;
+    /// `session-idle`: 45]
     #[arg(long, value_name = "S")]
     pub hold: Option<f64>,
     /// Octets of text in a MESSAGE [default: 270]; of a session's messages one length, or a range in which each doubling
@@ -445,7 +446,8 @@ impl Options {
         let duration = time("duration", self.duration, 10.0);
         let warmup = time("warmup", self.warmup, 2.0);
         let drain = time("drain", self.drain, 40.0);
-        let hold = time("hold", self.hold, 45.0);
+        // RFC 3261 §17.2.2: timer J is 32 s. A server may keep as long what came over TCP.
+        let hold = time("hold", self.hold, if self.scenario == Some(Kind::Idle) { 35.0 } else { 45.0 });
         let load = match (self.rate, self.in_flight) {
             (Some(_), Some(_)) => {
                 fault("rate", "and in_flight are two kinds of loop: give one".into());

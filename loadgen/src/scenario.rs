@@ -22,12 +22,17 @@ use crate::flight::Errand;
 use crate::interrupt;
 use crate::ledger::Ledger;
 use crate::measure;
-use crate::plan::{Kind, Load, Plan};
+use crate::pace::Pace;
+use crate::plan::{Identity, Kind, Load, Plan};
 use crate::report::Report;
 use crate::watch::Watch;
 
 /// Registrations under way at once while a scenario is set up.
 const SETUP_AT_ONCE: usize = 64;
+/// Registrations a second of users who have no nonce yet: ours takes 10,000 requests a second from one address whose
+/// sender it does not know, and each of these has two, the one that is challenged and the first with credentials. What
+/// is above is dropped, and over TCP nobody repeats it.
+const SETUP_PER_S: f64 = 4_000.0;
 /// The longest that a turn sleeps: so often the progress is drawn and a child looked after.
 const TURN: Duration = Duration::from_millis(50);
 
@@ -51,7 +56,10 @@ pub enum RunError {
         first: u16,
     },
     /// Nobody is there.
-    #[error("nothing at {0} answers REGISTER within 32 s (RFC 3261 §17.1.2.2, timer F)")]
+    #[error(
+        "a REGISTER to {0} was not answered within 32 s (RFC 3261 §17.1.2.2, timer F): is a server there, and does it take \
+         so many requests without credentials from one address (Parlour: [limits] challenges_per_source)?"
+    )]
     Silence(std::net::SocketAddr),
     /// The sessions could not be set up.
     #[error("{failed} of {of} sessions were not set up (the first: {first})")]
@@ -179,10 +187,13 @@ impl Stand<'_> {
     }
 
     /// Takes back whatever bindings users have (an earlier run, or another client, may have left some), then registers
-    /// them.
+    /// them, with the nonces that they have got by then.
     pub fn register_afresh(&mut self, who: Range<u32>) -> Result<(), RunError> {
         self.register(who.clone(), 0)?;
-        self.register(who, self.plan.expires)
+        let reuse = self.crowd.reuse_nonces(true);
+        let done = self.register(who, self.plan.expires);
+        self.crowd.reuse_nonces(reuse);
+        done
     }
 
     /// Registers users (or takes their bindings back, with `expires` 0) and waits for the last.
@@ -199,18 +210,24 @@ impl Stand<'_> {
     ) -> Result<(), RunError> {
         let (of, mut failed, mut first) = (u64::from(who.end - who.start), 0, 0);
         let (mut waiting, mut ended) = (who, 0);
+        let mut pace = if self.plan.identity == Identity::Auth && !self.crowd.reuses_nonces() {
+            Pace::open(SETUP_PER_S, self.crowd.now_ns(), SETUP_AT_ONCE)
+        } else {
+            Pace::closed(SETUP_AT_ONCE)
+        };
         while ended < of {
             alive()?;
             if failed > 0 && first == NO_ANSWER {
                 return Err(RunError::Silence(self.plan.server));
             }
-            while self.crowd.under_way() < SETUP_AT_ONCE
+            while !waiting.is_empty()
+                && let Some(due_ns) = pace.take(self.crowd.now_ns(), self.crowd.under_way())
                 && let Some(user) = waiting.next()
             {
-                let now_ns = self.crowd.now_ns();
-                self.crowd.begin(Errand::Register { user, expires }, now_ns);
+                self.crowd.begin(Errand::Register { user, expires }, due_ns);
             }
-            self.turn(u64::MAX, |_, _, event| {
+            let next_ns = pace.next_ns().filter(|_| !waiting.is_empty() && self.crowd.under_way() < SETUP_AT_ONCE);
+            self.turn(next_ns.unwrap_or(u64::MAX), |_, _, event| {
                 if let Event::Done { errand: Errand::Register { .. }, status, .. } = event {
                     ended += 1;
                     if *status != 200 {

@@ -195,7 +195,9 @@ fn credible(view: View<'_>) -> bool {
 fn played(server: SocketAddr, plan: &str) -> Report {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("plan.toml");
-    let common = "users = 20\nwarmup = 0.2\nduration = 0.6\ndrain = 3\nhold = 0.1\n";
+    let common = ["users = 20", "warmup = 0.2", "duration = 0.6", "drain = 3", "hold = 0.1"];
+    let is_said = |line: &&str| plan.contains(line.split_inclusive('=').next().unwrap());
+    let common: String = common.iter().filter(|line| !is_said(line)).map(|line| format!("{line}\n")).collect();
     std::fs::write(&path, format!("server = \"{server}\"\n{common}{plan}")).unwrap();
     scenario::run(&Options { plan: Some(path), ..Options::default() }.resolve().unwrap(), true).unwrap()
 }
@@ -326,6 +328,17 @@ fn idle_users_and_kept_transactions_are_weighed() {
     let report = played(Toy::start(false, Sin::None), &plan);
     assert!(report.passed, "{}", report.text());
     assert!(report.memory.bytes_per_user.is_some() && report.memory.bytes_per_transaction.is_some());
+}
+
+#[test]
+fn users_who_are_many_come_no_faster_than_a_server_takes_strangers_and_are_challenged_once() {
+    let begun = std::time::Instant::now();
+    let plan = "scenario = \"idle\"\nusers = 2000\nhold = 0\n";
+    let report = played(Toy::start(true, Sin::None), plan);
+    assert!(begun.elapsed() > std::time::Duration::from_millis(500), "{:?}", begun.elapsed());
+    // 2,000 when they take their bindings back, none when they register with the nonces at hand; then the first 200
+    // once more, for the second reading.
+    assert_eq!(report.counts.challenges, 2_200, "{}", report.text());
 }
 
 #[test]

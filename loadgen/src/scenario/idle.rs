@@ -2,22 +2,29 @@
 //! weighs that is kept for its timer (32 s: RFC 3261 §17.2.2, timer J).
 //!
 //! Both are slopes: the first tenth is there when memory is read first, so that what a server allocates for its first
-//! user is not laid to the charge of the others.
+//! user is not laid to the charge of the others. Their transactions are still kept then; so those of all others are
+//! waited for ([`crate::plan::Plan::hold`]), and the first tenth comes once more before memory is read again: as many
+//! are kept both times, and one wait is enough.
 
 use std::time::Duration;
 
 use crate::crowd::Event;
 use crate::scenario::{RunError, Stand, letter};
 
+/// How long a server may still be busy with what it has answered.
+const SETTLE: Duration = Duration::from_secs(1);
+
 /// Plays it.
 pub fn run(stand: &mut Stand<'_>) -> Result<(), RunError> {
     let (size, plan) = (stand.crowd.size(), stand.plan);
     let first = (size / 10).max(1);
     arrive(stand, 0..first)?;
-    hold(stand, plan.hold)?;
+    hold(stand, SETTLE)?;
     let before = stand.watch.rss_bytes();
     arrive(stand, first..size)?;
     hold(stand, plan.hold)?;
+    stand.register_afresh(0..first)?;
+    hold(stand, SETTLE)?;
     stand.watch.memory().bytes_per_user = slope(before, stand.watch.rss_bytes(), u64::from(size - first));
 
     if let Some(messages) = plan.messages.filter(|messages| *messages >= 10) {
