@@ -324,6 +324,7 @@ impl Ingress {
                 }
             }
             Open::Onward(onward) => {
+                onward.route.pair.hear(self.moved);
                 turn.flush(read);
                 let is_blocked = onward.write(switch, read, body, end.map(|(_, flag)| flag), clash, &mut self.scanner);
                 if is_blocked {

@@ -116,13 +116,18 @@ pub struct Awaited<T> {
     numbers: HashTable<u64>,
     /// All below this number are in `numbers`, but for those that have left.
     noted: u64,
+    /// How many of the queue are settled: they wait behind one that is not.
+    settled: usize,
 }
 
 impl<T> Default for Awaited<T> {
     fn default() -> Self {
-        Self { open: None, queue: VecDeque::new(), first: 0, numbers: HashTable::new(), noted: 0 }
+        Self { open: None, queue: VecDeque::new(), first: 0, numbers: HashTable::new(), noted: 0, settled: 0 }
     }
 }
+
+/// So many settled ones may stand behind one that is never answered, and as many more as wait.
+const SETTLED_KEPT: usize = 64;
 
 /// Our ids are unpredictable (decisions D11): their first octets are as good as a hash, and no peer chooses them.
 fn hash(tid: &[u8]) -> u64 {
@@ -137,7 +142,7 @@ impl<T> Awaited<T> {
     /// A chunk begins to go out; its time does not run before [`Awaited::sent`]. There is one open chunk a connection.
     pub fn begin(&mut self, tid: Tid, what: T) -> Result<(), Full> {
         debug_assert!(self.open.is_none(), "a chunk begins within a chunk");
-        if self.queue.len() >= MSRP_AWAITED_MAX {
+        if self.len() >= MSRP_AWAITED_MAX {
             return Err(Full);
         }
         self.open = Some((tid, what));
@@ -158,7 +163,7 @@ impl<T> Awaited<T> {
 
     /// A whole chunk has left.
     pub fn expect(&mut self, tid: Tid, what: T, now: Instant) -> Result<(), Full> {
-        if self.queue.len() >= MSRP_AWAITED_MAX {
+        if self.len() >= MSRP_AWAITED_MAX {
             return Err(Full);
         }
         self.queue.push_back(Waiting { tid, until: now + MSRP_RESPONSE_TIME_MAX, what: Some(what) });
@@ -172,6 +177,7 @@ impl<T> Awaited<T> {
         }
         let at = self.find(tid)?;
         let what = self.queue[at].what.take()?;
+        self.settled += 1;
         self.drop_settled();
         Some(Settled { what, was_open: false })
     }
@@ -225,17 +231,24 @@ impl<T> Awaited<T> {
 
     /// How many wait, the open chunk not counted.
     pub fn len(&self) -> usize {
-        self.queue.len()
+        self.queue.len() - self.settled
     }
 
     /// Whether nothing waits and no chunk is open.
     pub fn is_empty(&self) -> bool {
-        self.queue.is_empty() && self.open.is_none()
+        self.len() == 0 && self.open.is_none()
     }
 
     fn drop_settled(&mut self) {
         while self.queue.pop_front_if(|waiting| waiting.what.is_none()).is_some() {
-            self.first += 1;
+            (self.first, self.settled) = (self.first + 1, self.settled - 1);
+        }
+        if self.settled > self.len() + SETTLED_KEPT {
+            self.queue.retain(|waiting| waiting.what.is_some());
+            // They are numbered anew.
+            self.first += self.settled as u64;
+            (self.settled, self.noted) = (0, self.first);
+            self.numbers = HashTable::new();
         }
         if self.queue.is_empty() && self.numbers.capacity() > 0 {
             self.numbers = HashTable::new();
@@ -245,6 +258,7 @@ impl<T> Awaited<T> {
     fn take_all(&mut self) -> VecDeque<Waiting<T>> {
         let all = std::mem::take(&mut self.queue);
         self.first += all.len() as u64;
+        self.settled = 0;
         self.numbers = HashTable::new();
         all
     }
@@ -352,7 +366,12 @@ mod tests {
         }
         settled.sort_unstable();
         assert_eq!(settled, (1..sent).collect::<Vec<_>>());
-        assert!(awaited.numbers.capacity() < 4 * sent, "what has left is forgotten");
+        assert!(awaited.numbers.capacity() < sent && awaited.queue.len() < 200, "what has left is forgotten");
+        for n in sent..sent + 2 * MSRP_AWAITED_MAX {
+            assert_eq!(awaited.expect(tid(n), n, now), Ok(()), "the answered ones take no room");
+            assert_eq!(awaited.settle(tid(n).as_bytes()).unwrap().what, n);
+        }
+        sent += 2 * MSRP_AWAITED_MAX;
         assert_eq!(awaited.settle(tid(0).as_bytes()).unwrap().what, 0);
         assert!(awaited.is_empty() && awaited.numbers.capacity() == 0);
         awaited.expect(tid(sent), sent, now).unwrap();
