@@ -59,6 +59,33 @@ impl Default for Dns {
     }
 }
 
+/// Other domains: with whom we speak, and how.
+#[derive(Clone, Debug)]
+pub struct Federation {
+    /// Domains that we speak with; `*`: all.
+    pub allow: Vec<String>,
+    /// Domains that we do not speak with; wins.
+    pub deny: Vec<String>,
+    /// Nothing is said or heard without TLS.
+    pub require_tls: bool,
+    /// Requests that one of them may send in a second; 0: no limit.
+    pub rate: u32,
+}
+
+impl Default for Federation {
+    fn default() -> Self {
+        Self { allow: vec!["*".into()], deny: Vec::new(), require_tls: true, rate: 1_000 }
+    }
+}
+
+impl Federation {
+    /// Whether we speak with a domain.
+    pub fn speaks_with(&self, domain: &str) -> bool {
+        let has = |names: &[String]| names.iter().any(|name| name == "*" || name.eq_ignore_ascii_case(domain));
+        has(&self.allow) && !has(&self.deny)
+    }
+}
+
 /// Settings of the living part of the house.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -70,6 +97,8 @@ pub struct Config {
     pub algorithms: Vec<Algorithm>,
     /// How other domains and telephone numbers are looked up.
     pub dns: Dns,
+    /// With which other domains we speak.
+    pub federation: Federation,
     /// Networks whose requests are not challenged (decisions D7).
     pub trusted: Vec<Network>,
     /// Our UDP listeners, by their number.
@@ -115,6 +144,7 @@ impl Default for Config {
             realm: None,
             algorithms: vec![Algorithm::Sha256, Algorithm::Md5],
             dns: Dns::default(),
+            federation: Federation::default(),
             trusted: Vec::new(),
             udp: vec![ListenerName { sent_by: "127.0.0.1:5060".into(), is_v6: false }],
             tcp: ListenerName { sent_by: "127.0.0.1:5060".into(), is_v6: false },
@@ -165,6 +195,17 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_domain_that_is_denied_is_not_spoken_with_even_where_all_are_allowed() {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let speaks = |allow: &[&str], deny: &[&str], domain: &str| {
+            Federation { allow: names(allow), deny: names(deny), ..Federation::default() }.speaks_with(domain)
+        };
+        assert!(speaks(&["*"], &["b.example"], "a.example") && !speaks(&["*"], &["b.example"], "B.example"));
+        assert!(speaks(&["a.example"], &[], "a.example") && !speaks(&["a.example"], &[], "b.example"));
+        assert!(!speaks(&["a.example"], &["*"], "a.example"));
+    }
 
     #[test]
     fn a_network_has_the_addresses_that_share_its_first_bits() {

@@ -76,6 +76,21 @@ impl Contact {
         }
     }
 
+    /// Somebody in another domain, whose servers were found. Nothing where every one of them is this house itself.
+    pub fn elsewhere(house: &House, uri: &str, located: &Located, listener: u8, now: Instant) -> Option<Self> {
+        let mut targets = house.locator.order(located, house.ids.next_u64(), now);
+        targets.retain(|target| !house.is_own_address(target.address));
+        targets.reverse();
+        let hop = Hop::udp(listener, targets.last()?.address);
+        let is_secure = targets.iter().all(|target| target.transport == locate::Transport::Tls);
+        Some(Self { targets, is_secure, ..Self::at(uri, String::new(), hop) })
+    }
+
+    /// Whether there is another server to try, should this one fail.
+    pub fn has_spare(&self) -> bool {
+        self.targets.len() > 1
+    }
+
     /// The host whose servers must be found first (RFC 3263): one that is called by its name, while no connection of its
     /// own stands. A name of ours leads back here, and is none.
     pub fn wants(&self, house: &House) -> Option<&Place> {

@@ -54,6 +54,8 @@ pub struct House {
     pub locator: Locator,
     /// How fast each source asks.
     pub sources: Sources,
+    /// How fast each other domain asks.
+    pub neighbours: Sources,
     /// What lasts.
     pub store: Store,
     /// The counters.
@@ -101,6 +103,7 @@ impl House {
             nonces: Nonces::new(hash(&ids), base::limits::NONCES_MAX),
             locator: Locator::new(config.dns.speaks, &config.dns.enum_suffix),
             sources: Sources::new(hash(&ids), config.challenges_per_source),
+            neighbours: Sources::new(hash(&ids), config.federation.rate),
             store,
             metrics: Arc::default(),
             registry: Arc::new(Registry::new(config.shards)),
@@ -143,6 +146,14 @@ impl House {
             _ => name.sent_by.eq_ignore_ascii_case(host) && port == SIP_PORT,
         };
         self.routing.serves(host) || self.config.udp.iter().chain([&self.config.tcp]).any(is_it)
+    }
+
+    /// Whether an address is one that we listen at.
+    pub fn is_own_address(&self, address: SocketAddr) -> bool {
+        let own = self.config.udp.iter().chain([&self.config.tcp]).map(|name| name.sent_by.parse());
+        own.filter_map(Result::ok).any(|own: SocketAddr| {
+            own.port() == address.port() && own.ip().to_canonical() == address.ip().to_canonical()
+        })
     }
 
     /// A connection to `peer`, the one that stands or one opened now: its hop is good for sending at once.

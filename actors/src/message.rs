@@ -200,10 +200,19 @@ pub struct Invite {
     pub entry: Entry,
     /// What it offers.
     pub offer: sdp::Offer,
-    /// Which of the callee's devices it is for.
-    pub wanted: Box<Wanted>,
+    /// Where the callee is.
+    pub callee: Callee,
     /// What counts it among the caller's sessions.
     pub seat: Seat,
+}
+
+/// Where somebody is called.
+#[derive(Debug)]
+pub enum Callee {
+    /// At those of his devices that are wanted.
+    Ours(Box<Wanted>),
+    /// In another domain, whose servers were found.
+    Elsewhere(Box<Contact>),
 }
 
 /// A request of somebody who is known, for devices of our users or along a dialog's way.

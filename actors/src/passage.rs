@@ -362,6 +362,7 @@ impl PassageActor {
         }
         self.caller.handle_timeout(now);
         self.branches.iter_mut().for_each(|each| each.handle_timeout(now));
+        self.look_for_silence(now);
         self.asking.iter_mut().for_each(|each| each.handle_timeout(now));
         self.go_on(now, ctx);
         self.node.turn_took(began.elapsed());

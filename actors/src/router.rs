@@ -3,6 +3,8 @@
 
 mod calls;
 mod devices;
+mod elsewhere;
+pub(crate) mod identity;
 pub(crate) mod passing;
 
 use std::net::SocketAddr;
@@ -19,7 +21,7 @@ use smallvec::SmallVec;
 use crate::asker::Asker;
 use crate::hop::Hop;
 use crate::house::House;
-use crate::message::{Offer, SessionKey};
+use crate::message::{Callee, Offer, SessionKey};
 use crate::metrics::Count;
 use crate::reach::{Climb, Reach};
 use crate::transactions::{Answer, Parties, SIP_PORT, Served, Slot};
@@ -27,21 +29,6 @@ use crate::turn::Turn;
 
 /// What we answer OPTIONS and 405 with (RFC 3261 §20.5).
 const ALLOW: &[u8] = b"Allow: REGISTER, MESSAGE, INVITE, ACK, CANCEL, BYE, SUBSCRIBE, OPTIONS, UPDATE, PRACK\r\n";
-/// Fields that a relayed request of a client loses: credentials for us, and what only trusted nodes may say (RFC 3325 §5).
-const STRIP_CLIENT: &[Name] = &[
-    Name::Authorization,
-    Name::ProxyAuthorization,
-    Name::Route,
-    Name::PAssertedIdentity,
-    Name::PChargingVector,
-    Name::PChargingFunctionAddresses,
-];
-/// Fields that a relayed request of a trusted peer loses on its way to a client.
-const STRIP_TRUSTED: &[Name] = &[Name::Route, Name::PChargingVector, Name::PChargingFunctionAddresses];
-/// The same, where the sender wants to stay unknown to the receiver.
-const STRIP_PRIVATE: &[Name] =
-    &[Name::Route, Name::PChargingVector, Name::PChargingFunctionAddresses, Name::PAssertedIdentity];
-
 /// One datagram.
 pub fn datagram(house: &Arc<House>, turn: &mut Turn, layout: &mut Layout, bytes: &[u8], from: Hop, now: Now) {
     match sip::parse_datagram(bytes, layout) {
@@ -67,6 +54,8 @@ pub fn malformed(house: &Arc<House>, turn: &mut Turn, view: View<'_>, error: &Pa
 pub fn message(house: &Arc<House>, turn: &mut Turn, view: View<'_>, from: Hop, now: Now) {
     if !view.is_request() {
         turn.counts.add(Count::Responses);
+        let cleaned = identity::cleaned(house, view, from);
+        let view = cleaned.as_ref().map_or(view, sip::Message::view);
         if !calls::respond(turn, view) && !house.transactions.respond(turn, view, now) {
             turn.counts.add(Count::Strays);
         }
@@ -122,6 +111,11 @@ pub fn message(house: &Arc<House>, turn: &mut Turn, view: View<'_>, from: Hop, n
                 case.decide(turn, record, target, &Sender::Trusted(sender));
             }
         }
+        Who::Neighbour(sender) => {
+            if let Some(record) = case.begin(turn) {
+                case.decide(turn, record, target, &Sender::Neighbour(sender));
+            }
+        }
     }
 }
 
@@ -145,6 +139,7 @@ pub fn again(house: &Arc<House>, turn: &mut Turn, answer: Answer, now: Now) {
         }
         Who::User(row) => case.decide(turn, record, target, &Sender::User(row)),
         Who::Trusted(sender) => case.decide(turn, record, target, &Sender::Trusted(sender)),
+        Who::Neighbour(sender) => case.decide(turn, record, target, &Sender::Neighbour(sender)),
     }
 }
 
@@ -172,25 +167,29 @@ enum Who {
     Perhaps(Arc<Reach>, Aor),
     /// Somebody for whom a trusted peer speaks.
     Trusted(Aor),
+    /// Somebody of another domain, for whom that speaks.
+    Neighbour(Aor),
 }
 
+#[derive(Clone)]
 enum Sender {
     User(Arc<Reach>),
     Trusted(Aor),
+    Neighbour(Aor),
 }
 
 impl Sender {
     fn aor(&self) -> &Aor {
         match self {
             Self::User(row) => &row.aor,
-            Self::Trusted(aor) => aor,
+            Self::Trusted(aor) | Self::Neighbour(aor) => aor,
         }
     }
 
     fn is(&self, address: &Aor) -> bool {
         match self {
             Self::User(row) => row.is(address),
-            Self::Trusted(aor) => aor == address,
+            Self::Trusted(aor) | Self::Neighbour(aor) => aor == address,
         }
     }
 }
@@ -353,7 +352,12 @@ impl<'a> Case<'a> {
             match broken {
                 // RFC 7616 §3.4: what is improper or missing.
                 Some(error) if error.is_bad_request() => self.refuse_unasked(turn, 400, "Malformed Credentials", b""),
-                _ => self.challenge(turn, target, false),
+                _ => {
+                    if let Some(sender) = self.neighbour() {
+                        return self.admit(turn, sender, target);
+                    }
+                    self.challenge(turn, target, false);
+                }
             }
             return Who::Nobody;
         };
@@ -488,16 +492,28 @@ impl<'a> Case<'a> {
             (_, Route::Along) => self.pass_along(turn, record, sender),
             // RFC 3261 §15.1.2: of a dialog that is none of ours.
             (Method::Bye, Route::User(_)) => self.refuse(turn, record, 481, "", b""),
-            (_, Route::User(receiver)) => match business(self.view) {
-                Business::Page => self.page(turn, record, sender, receiver),
-                Business::Session => self.call(turn, record, sender, receiver),
-                Business::Registrations => self.watch(turn, record, sender, receiver),
-                Business::Passage => self.pass(turn, record, sender, receiver),
-            },
+            (_, Route::User(number)) if self.is_unknown_number(&number, sender) => {
+                self.call_number(turn, record, sender, number);
+            }
+            (_, Route::User(receiver)) => self.receive(turn, record, sender, receiver),
+            (_, Route::Elsewhere(_)) => self.leave(turn, record, sender),
             (_, _) => match away {
                 Some(refusal) => self.refuse(turn, record, refusal.status, refusal.reason, b""),
                 None => self.refuse(turn, record, 405, "", ALLOW),
             },
+        }
+    }
+
+    /// For one of our users.
+    fn receive(&self, turn: &mut Turn, record: Record<'_>, sender: &Sender, receiver: Aor) {
+        match business(self.view) {
+            Business::Page => self.page(turn, record, sender, receiver),
+            Business::Session => {
+                let receiver = self.house.reach.get(&receiver).map_or(receiver, |row| row.aor.clone());
+                self.call(turn, record, sender, receiver, Callee::Ours(Box::new(self.wanted())));
+            }
+            Business::Registrations => self.watch(turn, record, sender, receiver),
+            Business::Passage => self.pass(turn, record, sender, receiver),
         }
     }
 
@@ -626,28 +642,18 @@ pub(crate) fn forward(house: &House, out: &mut Vec<u8>, view: View<'_>, from: Ho
     write_via(house, &mut via, onward.to, onward.branch);
     passing::mark(house, &mut via, view);
     let max_forwards = view.max_forwards().ok().flatten().unwrap_or(MAX_FORWARDS + 1).saturating_sub(1);
-    let strip = strip_of(house, view, from);
+    let mut told = identity::told(house, view, from, onward.to);
+    told.add.extend_from_slice(onward.add);
     let how = Forward {
         uri: onward.contact,
         via: &via,
         max_forwards,
-        strip,
+        strip: told.strip,
         received: Some(from.peer()),
-        add: onward.add,
+        add: &told.add,
         record: b"",
     };
     sip::forward_request(out, view, &how);
-}
-
-/// What a request that came from there loses before it goes on to a client.
-pub(crate) fn strip_of(house: &House, view: View<'_>, from: Hop) -> &'static [Name] {
-    if !house.config.trusts(from.peer().ip()) {
-        return STRIP_CLIENT;
-    }
-    // RFC 3325 §7: an identity that is to be private goes to nobody who is not trusted.
-    let wants_privacy =
-        |value: &[u8]| value.split(|octet| *octet == b';').any(|one| one.trim_ascii().eq_ignore_ascii_case(b"id"));
-    if view.values(Name::Privacy).any(wants_privacy) { STRIP_PRIVATE } else { STRIP_TRUSTED }
 }
 
 /// Our Via for what goes to `to` (RFC 3261 §18.1.1).

@@ -42,7 +42,7 @@ use crate::brood::{Handles, MayLeave, Ties};
 use crate::contact::Contact;
 use crate::hop::Hop;
 use crate::house::House;
-use crate::message::{Invite, Offer, SessionInput, SessionKey, SwitchEvent, Wanted, Whereabouts, Within};
+use crate::message::{Callee, Invite, Offer, SessionInput, SessionKey, SwitchEvent, Whereabouts, Within};
 use crate::metrics::Count;
 use crate::node::{Node, State};
 use crate::pace::Pace;
@@ -77,8 +77,8 @@ pub struct SessionActor {
     /// What it has open in the world.
     estate: Shared,
     people: [Aor; 2],
-    /// Which of the callee's devices are called; taken when they are looked for.
-    wanted: Box<Wanted>,
+    /// Where the callee is called; taken when that is looked for.
+    callee: Option<Callee>,
     /// What counts it among theirs until it is over.
     seats: [Option<Seat>; 2],
     /// Our tag towards the caller, which stands in every answer but 100.
@@ -112,7 +112,7 @@ pub(crate) fn plant(
     estate: Shared,
     ties: Ties,
 ) -> Option<Handles<Handed>> {
-    let Invite { sender, receiver, answer, entry, offer, wanted, seat } = *invite;
+    let Invite { sender, receiver, answer, entry, offer, callee, seat } = *invite;
     let now = house.now();
     let number = answer.request().cseq().ok()?.number;
     let expires = answer.request().expires().map(|expires| Duration::from_secs(expires.max(1).into()));
@@ -120,7 +120,7 @@ pub(crate) fn plant(
     let rules = Session::start(number, patience, now.at);
     let mut actor = SessionActor::new(house, key, rules, estate, ties);
     actor.people = [sender, receiver];
-    actor.wanted = wanted;
+    actor.callee = Some(callee);
     actor.seats[Side::Caller as usize] = Some(seat);
     actor.media = Some(Media::new(house.clone(), offer));
     actor.answer_for(answer, entry, now)?;
@@ -161,7 +161,7 @@ impl SessionActor {
             rules,
             estate,
             people: [nobody(), nobody()],
-            wanted: Box::default(),
+            callee: None,
             seats: [None, None],
             tag: key.tag(house.sessions.random()),
             media: None,
@@ -397,9 +397,16 @@ impl SessionActor {
     fn carry_out(&mut self, output: Output, now: Now) {
         match output {
             Output::Locate => {
-                let (callee, session) = (self.people[Side::Callee as usize].clone(), self.key);
-                let wanted = std::mem::take(&mut self.wanted);
-                turn::fill_later(|turn| turn.offer(callee, Offer::Whereabouts { session, wanted }));
+                let (aor, session) = (self.people[Side::Callee as usize].clone(), self.key);
+                match self.callee.take() {
+                    Some(Callee::Ours(wanted)) => {
+                        turn::fill_later(|turn| turn.offer(aor, Offer::Whereabouts { session, wanted }));
+                    }
+                    Some(Callee::Elsewhere(contact)) => {
+                        self.found(Ok(Box::new(Whereabouts { aor, contacts: vec![*contact] })), now);
+                    }
+                    None => self.found(Err(480), now),
+                }
             }
             Output::Invite(branch) => self.invite(branch, now),
             Output::Ring => self.ring(now),

@@ -40,6 +40,15 @@ impl Sources {
             IpAddr::V4(ip) => self.hash.of(&[&ip.octets()]),
             IpAddr::V6(ip) => self.hash.of(&[&ip.octets()[..8]]), // a /64 is one subscriber
         };
+        self.has_room(hash, now)
+    }
+
+    /// The same for a domain, in lower case.
+    pub fn allows_domain(&self, domain: &str, now: Now) -> bool {
+        self.per_second == 0 || self.has_room(self.hash.of(&[domain.as_bytes()]), now)
+    }
+
+    fn has_room(&self, hash: u64, now: Now) -> bool {
         let mut windows = self.stripes[hash as usize % STRIPES].lock();
         let place = (hash >> 32) as usize % windows.len();
         let (window, second) = (&mut windows[place], now.unix_s());
@@ -65,7 +74,9 @@ mod tests {
         assert_eq!((0..20).filter(|_| sources.allows(loud, now)).count(), 5);
         assert!(sources.allows(quiet, now));
         assert!(sources.allows(loud, now.later(Duration::from_secs(1))));
+        assert_eq!((0..20).filter(|_| sources.allows_domain("loud.example", now)).count(), 5);
+        assert!(sources.allows_domain("quiet.example", now));
         let unlimited = Sources::new(KeyedHash::new([3; 16]), 0);
-        assert!((0..1_000).all(|_| unlimited.allows(loud, now)));
+        assert!((0..1_000).all(|_| unlimited.allows(loud, now) && unlimited.allows_domain("a.example", now)));
     }
 }

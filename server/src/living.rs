@@ -298,11 +298,18 @@ fn house_config(settings: &Settings, shards: usize, doors: &Doors) -> Config {
         TrustedPeer::Network(network) => Some(Network { address: network.address(), bits: network.prefix_bits() }),
         TrustedPeer::Name(_) => None,
     });
+    let federation = actors::config::Federation {
+        allow: settings.federation.allow.clone(),
+        deny: settings.federation.deny.clone(),
+        require_tls: settings.federation.require_tls,
+        rate: settings.federation.rate,
+    };
     Config {
         domains: settings.domains.clone(),
         realm: settings.auth.realm.clone(),
         algorithms: settings.auth.algorithms.clone(),
         dns,
+        federation,
         trusted: trusted.collect(),
         udp: udp.iter().map(named).collect(),
         tcp: any,

@@ -14,7 +14,7 @@ use sip::{Message, Method, Name};
 
 use super::{PassageActor, breadth_of, method_of};
 use crate::asker::Asker;
-use crate::contact;
+use crate::contact::{self, Contact};
 use crate::hop::Hop;
 use crate::message::SessionKey;
 use crate::metrics::Count;
@@ -35,6 +35,8 @@ pub(super) struct Branch {
     heard: Option<Message>,
     /// It has said something, a provisional response at least.
     was_heard: bool,
+    /// Until when it may be silent, where there is another server to try.
+    patience: Option<Instant>,
     /// Somebody else has answered.
     answered_elsewhere: bool,
 }
@@ -94,10 +96,11 @@ impl Machine {
 
 impl Branch {
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        match &self.machine {
+        let due = match &self.machine {
             Machine::Invite(machine) => machine.poll_timeout(),
             Machine::Other(machine) => machine.poll_timeout(),
-        }
+        };
+        due.into_iter().chain(self.patience).min()
     }
 
     pub(super) fn handle_timeout(&mut self, now: Now) {
@@ -161,7 +164,10 @@ impl PassageActor {
         };
         let tie = Arc::default();
         let (heard, was_heard, answered_elsewhere) = (None, false, false);
-        self.branches.push(Branch { machine, id, transaction, hop, tie, heard, was_heard, answered_elsewhere });
+        let has_spare = self.contacts.get(id as usize).is_some_and(Contact::has_spare);
+        let patience = (has_spare && !self.is_invite()).then(|| now.at + self.house.config.silence);
+        let branch = Branch { machine, id, transaction, hop, tie, heard, was_heard, patience, answered_elsewhere };
+        self.branches.push(branch);
     }
 
     /// Takes it back from a device.
@@ -225,6 +231,17 @@ impl PassageActor {
             Machine::Other(machine) => {
                 keep(&mut branch.heard, response);
                 machine.handle(ClientNonInviteInput::Response { status, bytes }, now.at);
+            }
+        }
+    }
+
+    /// Servers that were silent for so long make way for the next one of their host (RFC 3263 §4.3): a request that is no
+    /// INVITE is over before its timer F is. What they say after all is not heard.
+    pub(super) fn look_for_silence(&mut self, now: Now) {
+        for at in 0..self.branches.len() {
+            let branch = &mut self.branches[at];
+            if branch.patience.take_if(|due| *due <= now.at).is_some() && !branch.was_heard {
+                self.goes_on(at, now);
             }
         }
     }

@@ -10,7 +10,7 @@ use sip::{Dialog, Message, Method, Name, View};
 use super::{Case, Record, Sender, aor_of, passing};
 use crate::hop::Hop;
 use crate::house::House;
-use crate::message::{Invite, SessionInput, SessionKey, Within};
+use crate::message::{Callee, Invite, SessionInput, SessionKey, Within};
 use crate::metrics::Count;
 use crate::reach::Reach;
 use crate::session;
@@ -78,8 +78,15 @@ impl Case<'_> {
         turn.session(session, SessionInput::Request(Box::new(within)));
     }
 
-    /// An INVITE for one of our users.
-    pub(super) fn call(&self, turn: &mut Turn, record: Record<'_>, sender: &Sender, receiver: base::Aor) {
+    /// An INVITE that a session takes.
+    pub(super) fn call(
+        &self,
+        turn: &mut Turn,
+        record: Record<'_>,
+        sender: &Sender,
+        receiver: base::Aor,
+        callee: Callee,
+    ) {
         let (house, view): (&Arc<House>, _) = (self.house, self.view);
         if view.to().is_ok_and(|to| to.tag().is_some()) {
             return self.refuse(turn, record, 481, "", b""); // RFC 3261 §12.2.2: of a dialog that is none of ours
@@ -128,8 +135,8 @@ impl Case<'_> {
             return self.refuse(turn, record, 482, "Merged Request", b"");
         };
         turn.counts.add(Count::SessionsCalled);
-        let (sender, answer, wanted) = (sender.aor().clone(), self.answer(record), Box::new(self.wanted()));
-        let invite = Invite { sender, receiver, answer, entry, offer, wanted, seat };
+        let (sender, answer) = (sender.aor().clone(), self.answer(record));
+        let invite = Invite { sender, receiver, answer, entry, offer, callee, seat };
         turn.session(key, SessionInput::Invite(Box::new(invite)));
     }
 }

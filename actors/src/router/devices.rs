@@ -45,7 +45,7 @@ impl Case<'_> {
 
     /// A SUBSCRIBE to what becomes of a user's contacts: the user's own business, and that of who is trusted (RFC 3680 §4.6).
     pub(super) fn watch(&self, turn: &mut Turn, record: Record<'_>, sender: &Sender, receiver: Aor) {
-        if matches!(sender, Sender::User(_)) && !sender.is(&receiver) {
+        if !matches!(sender, Sender::Trusted(_)) && !sender.is(&receiver) {
             return self.refuse(turn, record, 403, "Only The User's Own Registration", b"");
         }
         let owner = self.house.reach.get(&receiver).map_or(receiver, |row| row.aor.clone());

@@ -12,7 +12,7 @@ use sip::digest::Credentials;
 use sip::{Forward, Method, Name, Uri, Via, View};
 use smallvec::SmallVec;
 
-use super::{ALLOW, Case, Record, Sender, calls, strip_of, write_via};
+use super::{ALLOW, Case, Record, Sender, calls, identity, write_via};
 use crate::contact::{self, Contact};
 use crate::hop::Hop;
 use crate::house::House;
@@ -53,7 +53,9 @@ impl Case<'_> {
             ([], _) => {}
             // A trusted peer may say which way it goes.
             ([next, ..], Sender::Trusted(_)) => return self.pass_by(turn, record, sender, next),
-            (_, Sender::User(_)) => return self.refuse(turn, record, 403, "Not A Way Of Ours", b""),
+            (_, Sender::User(_) | Sender::Neighbour(_)) => {
+                return self.refuse(turn, record, 403, "Not A Way Of Ours", b"");
+            }
         }
         let row = house.reach.get(&receiver);
         // One whose connection is gone may have another way, which its actor knows.
@@ -78,7 +80,7 @@ impl Case<'_> {
 
     /// Why this sender may not have it passed on. Also within a dialog nobody speaks in somebody else's name, and a page
     /// message is one on any way.
-    fn forbids(&self, sender: &Sender) -> Option<&'static str> {
+    pub(super) fn forbids(&self, sender: &Sender) -> Option<&'static str> {
         let Sender::User(row) = sender else { return None };
         let is_page = self.view.method() == Method::Message;
         if !row.may_register || (is_page && !row.may_page) {
@@ -151,7 +153,7 @@ impl Case<'_> {
         self.refuse(turn, record, 480, "", contact::sips_not_allowed(self.house).as_bytes());
     }
 
-    fn start_passage(&self, turn: &mut Turn, record: Record<'_>, destination: Destination) {
+    pub(super) fn start_passage(&self, turn: &mut Turn, record: Record<'_>, destination: Destination) {
         let house = self.house;
         let key = house.sessions.new_key();
         let entry = (self.view.method() == Method::Invite).then(|| house.sessions.enter_passing(self.key, key));
@@ -222,9 +224,10 @@ pub(crate) fn write(house: &House, out: &mut Vec<u8>, view: View<'_>, from: Hop,
     let mut via = SmallVec::new();
     write_via(house, &mut via, *to, branch);
     mark(house, &mut via, view);
-    let mut strip: SmallVec<[Name; 12]> = SmallVec::from_slice(strip_of(house, view, from));
+    let told = identity::told(house, view, from, *to);
+    let mut strip: SmallVec<[Name; 12]> = SmallVec::from_slice(told.strip);
     strip.extend([Name::Route, Name::Authorization, Name::ProxyAuthorization]);
-    let mut add = Vec::from(routes.as_bytes());
+    let mut add = [routes.as_bytes(), &told.add].concat();
     keep_foreign_credentials(house, &mut add, view);
     if let Some(breadth) = breadth {
         strip.push(Name::MaxBreadth);

@@ -20,7 +20,7 @@ use super::{SessionActor, words};
 use crate::contact::{self, way_within};
 use crate::hop::Hop;
 use crate::message::SessionKey;
-use crate::router;
+use crate::router::identity;
 use crate::switch::Pair;
 
 /// One branch.
@@ -134,7 +134,9 @@ impl SessionActor {
         lines.extend_from_slice(words::ALLOW.as_bytes());
         lines.extend_from_slice(words::SUPPORTED.as_bytes());
         lines.extend_from_slice(timer.as_bytes());
-        words::pass_on(&mut lines, request, router::strip_of(&self.house, request, owed.hop));
+        let told = identity::told(&self.house, request, owed.hop, hop);
+        words::pass_on(&mut lines, request, told.strip);
+        lines.extend_from_slice(&told.add);
         lines.extend_from_slice(words::SDP.as_bytes());
         let mut out = Vec::with_capacity(lines.len() + body.len() + 512);
         sip::request(

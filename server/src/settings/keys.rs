@@ -173,18 +173,10 @@ pub static SECTIONS: &[Section] = &[
         name: "federation",
         doc: "Other domains, found by NAPTR, SRV and addresses.",
         keys: &[
-            later(text("allow", r#"["*"]"#, "Domains that we speak with; \"*\": all.")),
-            later(text("deny", "[]", "Domains that we do not speak with; wins over `allow`.")),
-            asks(
-                "messages to other domains",
-                text("require_tls", "true", "false: plain TCP and UDP too, as DNS says."),
-            ),
-            later(number(
-                "rate",
-                1_000,
-                "requests a second",
-                "From one domain; above it 503 with Retry-After. 0: no limit.",
-            )),
+            text("allow", r#"["*"]"#, "Domains that we speak with; \"*\": all."),
+            text("deny", "[]", "Domains that we do not speak with; wins over `allow`."),
+            text("require_tls", "true", "false: plain TCP and UDP too, as DNS says."),
+            number("rate", 1_000, "requests a second", "From one domain; above it 503 with Retry-After. 0: no limit."),
         ],
     },
     Section {

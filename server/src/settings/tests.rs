@@ -140,7 +140,6 @@ fn each_faulty_value_is_named() {
         ("[dns]\ncountry = \"0\"", "dns.country", "country code"),
         ("[federation]\nallow = [\"a b\"]", "federation.allow", "no domain"),
         ("[federation]\ndeny = [\"example.com\"]", "federation.deny", "served here"),
-        ("[federation]\nrequire_tls = false", "federation.require_tls", "not built"),
         ("[federation]\nrate = -1", "federation.rate", "out of range"),
         ("[auth]\nrealm = \"a\\\"b\"", "auth.realm", "without quotes"),
         ("[auth]\nalgorithms = [\"SHA-1\"]", "auth.algorithms", "no choice here"),
@@ -226,7 +225,7 @@ fn what_is_right_is_taken() {
         "[sip]\nudp = [\"[::1]:5060\", \"0.0.0.0:5070\"]\ntcp = []",
         "[admin]\nlisten = \"[::1]:9090\"\ntoken_file = \"elsewhere.token\"",
         "[dns]\nservers = [\"127.0.0.1:5300\", \"9.9.9.9\"]\ncountry = \"49\"",
-        "[federation]\nallow = [\"a.example\"]\ndeny = [\"b.example\"]\nrate = 0",
+        "[federation]\nallow = [\"a.example\"]\ndeny = [\"b.example\"]\nrequire_tls = false\nrate = 0",
         "[auth]\nrealm = \"Our house\"\nalgorithms = [\"MD5\"]\ntrusted_peers = [\"10.0.0.0/8\", \"::1\"]",
         "[storage]\ndurability = \"os\"\nengine = \"rocksdb\"",
         "[history]\nlimit = 300000\nnotices = []",
@@ -239,8 +238,8 @@ fn what_is_right_is_taken() {
 
 #[test]
 fn what_stays_closed_is_said_and_is_no_fault() {
-    let notices = loaded("[history]\nlimit = 5\n[federation]\nrate = 5\n").unwrap().notices;
-    for words in ["http.listen: 127.0.0.1:8080 stays closed", "history.limit", "federation.rate"] {
+    let notices = loaded("[history]\nlimit = 5\n").unwrap().notices;
+    for words in ["http.listen: 127.0.0.1:8080 stays closed", "history.limit"] {
         assert!(notices.iter().any(|notice| notice.contains(words)), "{words} in {notices:?}");
     }
     let public = loaded("[admin]\nlisten = \"0.0.0.0:9090\"\n").unwrap().notices;

@@ -17,6 +17,7 @@ mod disk;
 mod dissector;
 mod dns;
 mod documents;
+mod federation;
 mod garbage;
 mod kill;
 mod limits;

@@ -55,9 +55,13 @@ impl Node {
              [msrp]\ntcp = [\"{msrp}\"]\n[http]\nlisten = \"{http}\"\n[admin]\nlisten = \"{admin}\"\n"
         );
         fs::write(folder.path().join("parlour.toml"), config).expect("the temporary folder takes a file");
-        let as_variable = |key: &str| format!("PARLOUR__{}", key.to_ascii_uppercase().replace('.', "__"));
         let sets = sets.iter().map(|(key, value)| (as_variable(key), (*value).to_owned())).collect();
         Self { folder, child: None, sip, admin, sets }
+    }
+
+    /// One more setting, before it is started.
+    pub fn set(&mut self, key: &str, value: &str) {
+        self.sets.push((as_variable(key), value.to_owned()));
     }
 
     /// The domain that it serves.
@@ -234,6 +238,11 @@ impl Node {
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(40)..].join("\n")
     }
+}
+
+/// A key as the environment spells it.
+fn as_variable(key: &str) -> String {
+    format!("PARLOUR__{}", key.to_ascii_uppercase().replace('.', "__"))
 }
 
 impl Drop for Node {

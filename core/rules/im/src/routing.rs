@@ -178,13 +178,12 @@ impl House {
 }
 
 impl Route {
-    /// The refusal that this route is as long as nobody lives there: other domains are not looked for, and services
-    /// answer what they are asked when they are built. `None` for what has a home.
+    /// The refusal that this route is as long as nobody lives there: services answer what they are asked when they are
+    /// built. `None` for what has a home.
     pub fn refusal(&self) -> Option<Refusal> {
         match self {
-            Self::Ours | Self::User(_) | Self::Along => None,
+            Self::Ours | Self::User(_) | Self::Along | Self::Elsewhere(_) => None,
             Self::Service(_) => Some(Refusal::new(404, "Service Not Available Here")),
-            Self::Elsewhere(_) => Some(Refusal::new(404, "Domain Not Served Here")),
         }
     }
 }
@@ -242,14 +241,14 @@ mod tests {
     }
 
     #[test]
-    fn all_other_hosts_are_elsewhere_and_nothing_goes_there_yet() {
+    fn all_other_hosts_are_elsewhere() {
         for (uri, host) in [
             ("sip:alice@example.org", "example.org"),
             ("sip:alice@192.0.2.1", "192.0.2.1"),
             ("sip:Other.example", "other.example"),
         ] {
             assert_eq!(route(uri), Ok(Route::Elsewhere(host.into())), "{uri}");
-            assert_eq!(route(uri).unwrap().refusal().unwrap().status, 404);
+            assert_eq!(route(uri).unwrap().refusal(), None);
         }
     }
 
