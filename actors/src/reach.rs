@@ -338,7 +338,8 @@ mod tests {
         let hop = Hop::udp(0, "127.0.0.1:5060".parse().unwrap());
         for n in 0..STRIPES * 20 {
             let mut reach = Arc::into_inner(row(&format!("sip:u{n}@example.com"), &format!("u{n}"), &[])).unwrap();
-            reach.ways = Box::new([Way { contact: (*b"sip:a@127.0.0.1").into(), sips: None, hop, expires_unix_s: 100 }]);
+            reach.ways =
+                Box::new([Way { contact: (*b"sip:a@127.0.0.1").into(), sips: None, hop, expires_unix_s: 100 }]);
             table.publish(Arc::new(reach));
         }
         let in_stripe = table.stripes[7].read().len();
