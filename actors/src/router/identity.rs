@@ -144,7 +144,7 @@ fn charge(lines: &mut Vec<u8>, house: &House, vector: Option<&[u8]>, sender: Opt
             lines.extend_from_slice(made.as_bytes());
         }
     }
-    let is_told = vector.is_some_and(|vector| has_origin(vector));
+    let is_told = vector.is_some_and(has_origin);
     if let (false, Some(sender)) = (is_told, sender) {
         let domain =
             if sender.is_tel() { house.config.domains.first().map(String::as_str) } else { Some(sender.domain()) };

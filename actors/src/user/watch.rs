@@ -94,7 +94,7 @@ impl UserActor {
                 });
                 self.drain_watcher(number, now);
             }
-            Err((status, _)) if status == 503 => turn::fill_later(|turn| answer.overloaded(turn, now)),
+            Err((503, _)) => turn::fill_later(|turn| answer.overloaded(turn, now)),
             Err((status, lines)) => turn::fill_later(|turn| answer.send(turn, now, status, lines.as_bytes())),
         }
     }
