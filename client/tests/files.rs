@@ -184,12 +184,15 @@ fn names(dir: &Path) -> Vec<String> {
 /// The names, as soon as there are so many: the thread that writes is not asked.
 async fn soon(dir: &Path, count: usize) -> Vec<String> {
     let wait = async {
-        while names(dir).len() != count {
+        loop {
+            let seen = names(dir);
+            if seen.len() == count {
+                return seen;
+            }
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
     };
-    assert!(timeout(SOON, wait).await.is_ok(), "{:?}", names(dir));
-    names(dir)
+    timeout(SOON, wait).await.unwrap_or_else(|_| panic!("{:?}", names(dir)))
 }
 
 /// Octets among which no end-line is.

@@ -28,7 +28,7 @@ use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
 /// Of a request that was refused: enough for its request line and our Via, if its URI is of a sane length.
-const REFUSED_BYTES: usize = 2_048;
+const REFUSED_ROOM: usize = 2_048;
 
 /// Reads one listener's socket of one shard until it is dropped. Runs on the shard's thread. A batch is a turn of `node`'s.
 pub async fn serve(socket: StdSocket, listener: u8, house: Arc<House>, node: Arc<Node>) -> io::Result<()> {
@@ -82,7 +82,7 @@ pub async fn serve(socket: StdSocket, listener: u8, house: Arc<House>, node: Arc
 
 /// Tells who asks what was refused, at most a batch of it: the rest follows.
 fn take_errors(socket: &UdpSocket, house: &Arc<House>) {
-    let mut room = [0; REFUSED_BYTES];
+    let mut room = [0; REFUSED_ROOM];
     turn::fill(|turn| {
         for _ in 0..DATAGRAM_BATCH {
             match socket.try_io(Interest::ERROR, || receive_error(socket.as_raw_fd(), &mut room)) {
@@ -447,7 +447,7 @@ mod tests {
             let arena = b"to nobody|to somebody";
             let (lost, heard) = (Datagram { listener: 0, peer: closed, range: 0..9 }, 10..arena.len());
             let sink = Sink::new(vec![here]);
-            let mut room = [0; REFUSED_BYTES];
+            let mut room = [0; REFUSED_ROOM];
             // The error of the one is told to the sender of the other, who does not lose it by that.
             for _ in 0..3 {
                 let datagram = Datagram { listener: 0, peer, range: heard.clone() };

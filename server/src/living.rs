@@ -377,7 +377,7 @@ mod tests {
         let store = Store::over(Arc::new(disk.clone()), Arc::new(WallClock));
         let living = Living::start(&settings(), store.clone(), || {}).unwrap();
         let view = living.view();
-        until("it lives", || view.tree()["children"][1]["children"][2]["state"] == "running").await;
+        until("it lives", || view.tree()["children"][2]["children"][2]["state"] == "running").await;
         let (bound, users) = (base::limits::COMMIT_QUEUE_MAX as u64, &["shard 0", "users"]);
         assert_eq!((mailbox(&view, &["store"]), mailbox(&view, users).0), ((0, bound), 0));
 
@@ -419,7 +419,7 @@ mod tests {
     #[actix_web::test]
     async fn every_door_and_every_sweeper_has_its_longest_turn_in_the_metrics() {
         let living = Living::start(&settings(), Store::in_memory(), || {}).unwrap();
-        let door = living.view().tree()["children"][2]["children"][0]["name"].as_str().unwrap().to_owned();
+        let door = living.view().tree()["children"][3]["children"][0]["name"].as_str().unwrap().to_owned();
         let address = door.split(' ').nth(1).unwrap().to_owned();
         let peer = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         peer.send_to(b"what is that?", &address).unwrap();

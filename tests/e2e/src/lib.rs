@@ -17,7 +17,6 @@ mod disk;
 mod dissector;
 mod dns;
 mod documents;
-mod federation;
 mod garbage;
 mod kill;
 mod limits;

@@ -225,6 +225,8 @@ fn letters_keep_their_order(reference: &Reference, end: &End, faults: &mut Vec<S
         let Some(taken_ms) = first.answered(is_taken).filter_map(|(offer, _)| offer.arrived_ms).min() else { continue };
         for second in &reference.said[first.number + 1..] {
             let is_pair = (second.from, second.to) == (first.from, first.to) && second.kind != Kind::Typing;
+            // What must not be kept cannot stand in line (RFC 3428 §7).
+            let is_pair = is_pair && second.expires_s != Some(0);
             let after = second.entered.iter().map(|entered| entered.at_ms).min().is_some_and(|at| at > kept_ms);
             let over = |offer: &Offered| offer.latest_unix_ms + 1_000 >= first.soonest_over_unix_ms(end);
             let second_ms =
