@@ -6,9 +6,10 @@
 //!              ├──> talk     sessions: both ends of each, over MSRP
 //!              ├──> ledger   who was promised what, and what came
 //!              └──> watch    what it cost (/proc), how long it took ──> report
+//!                    └──> gauges   what waited inside (/metrics), read by a thread of its own
 //! ```
 //!
-//! One thread does all of it, so that the driver costs no more than the blind [`relay`] that sets the limit. A
+//! One thread does all else, so that the driver costs no more than the blind [`relay`] that sets the limit. A
 //! scenario knows no SIP, the wire knows no scenario.
 
 pub mod call;
@@ -16,6 +17,7 @@ pub mod compare;
 pub mod crowd;
 pub mod datagrams;
 pub mod flight;
+pub mod gauges;
 pub mod interrupt;
 pub mod ledger;
 pub mod measure;

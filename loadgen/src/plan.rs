@@ -202,6 +202,9 @@ pub struct Options {
     /// The server's process, for processor time and memory (its children are counted with it)
     #[arg(long, value_name = "PID")]
     pub server_pid: Option<u32>,
+    /// Its admin port: what waits in its queues is read there, and its memory
+    #[arg(long, value_name = "URL")]
+    pub admin: Option<String>,
     /// Core that this process is pinned to
     #[arg(long, value_name = "N")]
     pub core: Option<usize>,
@@ -289,6 +292,7 @@ pub struct Plan {
     pub deferred_percent: u32,
     pub expires: u32,
     pub server_pid: Option<u32>,
+    pub admin: Option<String>,
     pub core: Option<usize>,
     pub seed: u64,
     pub pass: BTreeMap<String, f64>,
@@ -342,6 +346,7 @@ pub const MARKS: &[(&str, &str)] = &[
     ("delivery_cpu_us_max", "processor time of the server for a delivered letter"),
     ("rss_growth_percent_max", "growth of the server's memory over a soak (asked for by mixed: 5)"),
     ("rss_growth_bytes_max", "growth of the server's memory over a run, from its first sample to its greatest"),
+    ("queue_growth", "depth of a queue of the server in the last tenth of the run above that in the first (mixed: 64)"),
     ("rss_bytes_per_session_max", "memory of the server for an idle session"),
     ("idle_busy_percent_max", "percent of a core that the server uses while its sessions are idle"),
     ("rss_bytes_per_user_max", "memory of the server for an idle registered user"),
@@ -415,6 +420,7 @@ impl Options {
             deferred_percent,
             expires,
             server_pid,
+            admin,
             core,
             seed,
             json
@@ -514,6 +520,8 @@ impl Options {
                 "a blind relay knows no users: only pager, register and session can be played".into(),
             );
         }
+        let admin = self.admin.as_deref().map(crate::gauges::place_of);
+        let admin = admin.and_then(|place| place.map_err(|why| fault("admin", why)).ok());
         for key in self.pass.keys().filter(|key| !MARKS.iter().any(|(known, _)| known == key)) {
             let known: Vec<&str> = MARKS.iter().map(|(known, _)| *known).collect();
             fault(&format!("pass.{key}"), format!("is not known; known are {}", known.join(", ")));
@@ -562,6 +570,7 @@ impl Options {
                 deferred_percent,
                 expires: self.expires.unwrap_or(3_600),
                 server_pid: self.server_pid,
+                admin,
                 core: self.core,
                 seed: self.seed.unwrap_or(1),
                 pass: self.pass,

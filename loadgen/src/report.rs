@@ -7,6 +7,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::crowd::Counts;
+use crate::gauges::Gauges;
 use crate::ledger::Balance;
 use crate::measure::Spent;
 use crate::plan::{Kind, Load, Plan};
@@ -17,6 +18,8 @@ use crate::wire::Faults;
 const NAMED: usize = 6;
 /// What memory may grow by, beside the percentage, before a soak is not flat: pools and caches that fill slowly.
 const SLACK_BYTES: f64 = 4.0 * 1_048_576.0;
+/// What may wait in a queue at the end of a soak more than at its beginning: a batch that was just then under way.
+const QUEUE_SLACK: f64 = 64.0;
 
 /// A whole run.
 #[derive(Debug, Serialize)]
@@ -37,6 +40,8 @@ pub struct Report {
     pub sessions: Option<Tally>,
     /// The server's memory.
     pub memory: Memory,
+    /// What the server said of its queues and its memory, where it was asked.
+    pub gauges: Option<Gauges>,
     /// What the crowd counted.
     pub counts: Counts,
     /// What the sockets met.
@@ -205,6 +210,7 @@ impl Report {
             balance: None,
             sessions: None,
             memory: Memory::default(),
+            gauges: None,
             counts: Counts::default(),
             faults: Faults::default(),
             notes: Vec::new(),
@@ -227,6 +233,9 @@ impl Report {
         }
         if self.plan.scenario == Kind::Mixed && self.plan.server_pid.is_some() {
             asked.insert("rss_growth_percent_max".into(), 5.0);
+        }
+        if self.plan.scenario == Kind::Mixed && self.gauges.is_some() {
+            asked.insert("queue_growth".into(), QUEUE_SLACK);
         }
         if self.plan.scenario == Kind::SessionSlow && self.plan.server_pid.is_some() {
             asked.insert("rss_growth_bytes_max".into(), crate::scenario::session_slow::FLAT_BYTES);
@@ -273,6 +282,7 @@ impl Report {
                 let idle = self.stages.iter().find(|stage| stage.name == "idle");
                 Some(idle?.server.as_ref()?.busy_percent)
             }
+            "queue_growth" => self.gauges.as_ref()?.queue_growth(),
             "rss_growth_bytes_max" => self.memory.growth_bytes(),
             "rss_bytes_per_session_max" => self.memory.bytes_per_session,
             "rss_growth_percent_max" => self.memory.growth_percent(),
@@ -394,6 +404,9 @@ impl Report {
                 Some(growth) => writeln!(out, "; grown by {growth:.1} %")?,
                 None => writeln!(out)?,
             }
+        }
+        if let Some(gauges) = self.gauges.as_ref().filter(|gauges| !gauges.is_empty()) {
+            out.push_str(&gauges.text());
         }
         if let Some(bytes) = self.memory.bytes_per_user {
             writeln!(out, "{bytes:.0} octets of RSS for an idle registered user")?;

@@ -7,9 +7,10 @@ use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::crowd::{Crowd, NO_ANSWER};
+use crate::gauges::Asker;
 use crate::ledger::Balance;
 use crate::measure::{self, Usage};
-use crate::plan::Plan;
+use crate::plan::{Kind, Plan};
 use crate::report::{Cost, Latency, Memory, Report, Sample, Stage};
 use crate::talk::Tally;
 
@@ -45,6 +46,7 @@ pub struct Watch {
     sampled_ns: u64,
     drawn_ns: u64,
     heard_total: u64,
+    gauges: Option<Asker>,
 }
 
 impl Watch {
@@ -68,6 +70,8 @@ impl Watch {
             sampled_ns: 0,
             drawn_ns: 0,
             heard_total: 0,
+            // A server that the scenario starts itself is not there yet.
+            gauges: plan.admin.as_deref().map(|at| Asker::new(at, plan.scenario != Kind::Kill)).transpose()?,
         };
         watch.look_at(plan.server_pid)?;
         Ok(watch)
@@ -183,11 +187,14 @@ impl Watch {
         }
     }
 
-    /// Reads the server's memory now.
+    /// Reads the server's memory now, and asks it for its gauges.
     pub fn sample(&mut self, now_ns: u64) {
         self.sampled_ns = now_ns;
+        let at_s = Duration::from_nanos(now_ns).as_secs_f64();
+        if let Some(gauges) = &mut self.gauges {
+            gauges.ask(at_s);
+        }
         if let Some(rss_bytes) = self.rss_bytes() {
-            let at_s = Duration::from_nanos(now_ns).as_secs_f64();
             self.report.memory.samples.push(Sample { at_s, rss_bytes });
         }
     }
@@ -209,6 +216,7 @@ impl Watch {
         self.report.counts = crowd.counts();
         self.report.faults = crowd.faults();
         self.report.balance = balance;
+        self.report.gauges = self.gauges.take().map(Asker::finish);
         self.report.judge();
         self.report
     }

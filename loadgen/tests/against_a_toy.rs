@@ -8,6 +8,7 @@ use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 
+use loadgen::gauges::{Gauges, Series};
 use loadgen::plan::Options;
 use loadgen::report::Report;
 use loadgen::{relay, scenario};
@@ -381,6 +382,41 @@ fn a_report_is_json_with_its_figures_and_verdict() {
     assert!(json["stages"][0]["latency"]["p99_ms"].as_f64().unwrap() > 0.0);
     assert_eq!(json["balance"]["missing"], 0);
     assert_eq!(json["marks"][0]["holds"], true);
+}
+
+#[test]
+fn a_queue_that_grows_under_a_soak_fails_it() {
+    let mut report = played(Toy::start(false, Sin::None), "scenario = \"mixed\"\nrate = 500");
+    assert!(report.passed && report.marks.iter().all(|mark| mark.key != "queue_growth"), "{}", report.text());
+    let depths = |growth: f64| {
+        let values: Vec<_> = (0..100).map(|at| Some(f64::from(at) * growth / 90.0)).collect();
+        let name = "parlour_mailbox_depth{part=\"shard 0 users\"}".to_owned();
+        let series = vec![Series { name, first: 0.0, last: growth * 1.1, max: growth * 1.1, values }];
+        Gauges { at_s: (0..100).map(f64::from).collect(), missed: 0, series }
+    };
+    for (growth, asked, passes) in [(63.0, None, true), (65.0, None, false), (65.0, Some(70.0), true)] {
+        report.plan.pass = asked.map(|limit| ("queue_growth".to_owned(), limit)).into_iter().collect();
+        report.gauges = Some(depths(growth));
+        report.judge();
+        let (found, holds) = mark(&report, "queue_growth");
+        assert!((found.unwrap() - growth).abs() < 1e-6, "{found:?}");
+        assert_eq!((holds, report.passed), (passes, passes), "{}", report.text());
+        assert!(report.text().contains("parlour_mailbox_depth{part=\"shard 0 users\"}"), "{}", report.text());
+    }
+    let json = serde_json::to_value(&report).unwrap();
+    assert_eq!(json["gauges"]["series"][0]["values"].as_array().unwrap().len(), 100);
+}
+
+#[test]
+fn an_admin_port_that_is_none_is_said_at_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("plan.toml");
+    std::fs::write(&path, "scenario = \"pager\"\nserver = \"127.0.0.1:9\"").unwrap();
+    let admin = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let options = |admin: String| Options { plan: Some(path.clone()), admin: Some(admin), ..Options::default() };
+    let error = scenario::run(&options(format!("http://{admin}")).resolve().unwrap(), true).unwrap_err().to_string();
+    assert!(error.contains(&format!("http://{admin}/metrics")) && error.contains("[admin] listen"), "{error}");
+    assert!(options("https://x".to_owned()).resolve().unwrap_err().to_string().starts_with("admin: "));
 }
 
 #[test]

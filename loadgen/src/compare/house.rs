@@ -200,6 +200,7 @@ impl<'a> House<'a> {
             deferred_percent: 0,
             expires: 3_600,
             server_pid: Some(pid),
+            admin: None,
             core: Some(options.driver_core),
             seed: 1,
             pass: BTreeMap::new(),
