@@ -501,27 +501,10 @@ impl Flows {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// A socket that takes so many octets, and then no more until it is given room.
-    #[derive(Clone, Default)]
-    struct Socket(Arc<Mutex<(Vec<u8>, usize)>>);
-
-    impl Writer for Socket {
-        fn try_write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-            let mut inner = self.0.lock();
-            let mut taken = 0;
-            for slice in slices {
-                let count = slice.len().min(inner.1);
-                inner.0.extend_from_slice(&slice[..count]);
-                inner.1 -= count;
-                taken += count;
-            }
-            if taken == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(taken) }
-        }
-    }
+    use crate::testing::Socket;
 
     fn outbox(room: usize) -> (Arc<Outbox>, Socket) {
-        let socket = Socket(Arc::new(Mutex::new((Vec::new(), room))));
+        let socket = Socket::new(room);
         (Outbox::new(ConnId(1), Some(Box::new(socket.clone()))), socket)
     }
 
@@ -536,11 +519,11 @@ mod tests {
         assert_eq!(send(&outbox, b"world "), Sent::Queued);
         assert_eq!(send(&outbox, b"again"), Sent::Queued);
         assert_eq!(outbox.waiting(), 9);
-        socket.0.lock().1 = 3;
+        socket.give_room(3);
         assert!(!outbox.flush().unwrap());
-        socket.0.lock().1 = 100;
+        socket.give_room(100);
         assert!(outbox.flush().unwrap());
-        assert_eq!(socket.0.lock().0, b"hello world again");
+        assert_eq!(socket.take(), b"hello world again");
         assert_eq!(outbox.waiting(), 0);
     }
 
@@ -559,10 +542,10 @@ mod tests {
         let outbox = Outbox::new(ConnId(1), None);
         assert_eq!(send(&outbox, b"early"), Sent::Queued);
         assert!(outbox.flush().unwrap());
-        let socket = Socket(Arc::new(Mutex::new((Vec::new(), 100))));
+        let socket = Socket::new(100);
         outbox.connect(Box::new(socket.clone()));
         assert!(outbox.flush().unwrap());
-        assert_eq!(socket.0.lock().0, b"early");
+        assert_eq!(socket.take(), b"early");
     }
 
     #[test]
@@ -659,7 +642,7 @@ mod tests {
             });
             tokio::task::yield_now().await;
             assert!(!waiting.is_finished());
-            socket.0.lock().1 = 100;
+            socket.give_room(100);
             assert!(outbox.flush().unwrap());
             waiting.await.unwrap();
             let closed = Outbox::new(ConnId(2), None);

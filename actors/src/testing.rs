@@ -1,12 +1,14 @@
 //! What the tests of this crate share: a house over a store in memory, people with passwords, and what they send.
 
 use std::cell::RefCell;
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use base::{Aor, IdMaker, Now};
+use parking_lot::Mutex;
 use sip::digest::Ha1;
 use sip::{Layout, Name};
 use storage::Store;
@@ -15,6 +17,7 @@ use storage::accounts::Account;
 use crate::config::{Config, ListenerName};
 use crate::hop::Hop;
 use crate::house::House;
+use crate::outbox::Writer;
 use crate::reach::{Climb, Reach, Way};
 use crate::turn::{Datagram, DatagramSink};
 
@@ -194,6 +197,41 @@ pub fn response_to(request: &str, status: u16) -> String {
         |line: &&&str| ["Via: ", "From: ", "To: ", "Call-ID: ", "CSeq: "].iter().any(|name| line.starts_with(name));
     let kept: Vec<&str> = lines.iter().filter(kept).copied().collect();
     format!("SIP/2.0 {status} Phone\r\n{}\r\nContent-Length: 0\r\n\r\n", kept.join("\r\n"))
+}
+
+/// The socket of a connection, that takes so many octets, and then no more until it is given room.
+#[derive(Clone)]
+pub struct Socket(Arc<Mutex<(Vec<u8>, usize)>>);
+
+impl Socket {
+    /// With room for so many.
+    pub fn new(room: usize) -> Self {
+        Self(Arc::new(Mutex::new((Vec::new(), room))))
+    }
+
+    /// Gives it room for so many more; what it had counts no longer.
+    pub fn give_room(&self, room: usize) {
+        self.0.lock().1 = room;
+    }
+
+    /// What it has taken since it was last asked.
+    pub fn take(&self) -> Vec<u8> {
+        std::mem::take(&mut self.0.lock().0)
+    }
+}
+
+impl Writer for Socket {
+    fn try_write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut inner = self.0.lock();
+        let mut taken = 0;
+        for slice in slices {
+            let count = slice.len().min(inner.1);
+            inner.0.extend_from_slice(&slice[..count]);
+            inner.1 -= count;
+            taken += count;
+        }
+        if taken == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(taken) }
+    }
 }
 
 /// What a shard's sockets have sent: ports and texts.

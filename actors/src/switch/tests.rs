@@ -1,47 +1,22 @@
 //! The switch over sockets that take what they are told to take: what goes in at one leg comes out at the other, however
 //! the wire cuts it, and whoever is slow.
 
-use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::time::Instant;
 
 use base::IdMaker;
 use msrp::{Scanner, Step};
-use parking_lot::Mutex;
 
 use super::ingress::Ingress;
 use super::turn::{Read, Turn};
 use super::{Pair, Place, Switch};
 use crate::hop::ConnId;
 use crate::message::{SessionKey, Side};
-use crate::outbox::{Outbox, Writer};
-
-/// A socket that takes `room` octets, and then no more until it is given room.
-#[derive(Clone)]
-struct Wire(Arc<Mutex<(Vec<u8>, usize)>>);
-
-impl Writer for Wire {
-    fn try_write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        let mut inner = self.0.lock();
-        let mut taken = 0;
-        for slice in slices {
-            let count = slice.len().min(inner.1);
-            inner.0.extend_from_slice(&slice[..count]);
-            inner.1 -= count;
-            taken += count;
-        }
-        if taken == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(taken) }
-    }
-}
-
-impl Wire {
-    fn taken(&self) -> Vec<u8> {
-        std::mem::take(&mut self.0.lock().0)
-    }
-}
+use crate::outbox::Outbox;
+use crate::testing::Socket;
 
 struct End {
-    wire: Wire,
+    wire: Socket,
     outbox: Arc<Outbox>,
     ingress: Ingress,
     held: Vec<u8>,
@@ -49,7 +24,7 @@ struct End {
 
 impl End {
     fn new(id: u32, room: usize) -> Self {
-        let wire = Wire(Arc::new(Mutex::new((Vec::new(), room))));
+        let wire = Socket::new(room);
         let outbox = Outbox::new(ConnId(id), Some(Box::new(wire.clone())));
         Self { ingress: Ingress::new(outbox.clone(), Instant::now()), outbox, wire, held: Vec::new() }
     }
@@ -105,14 +80,14 @@ impl World {
             "MSRP bind1234 SEND\r\nTo-Path: {to}\r\nFrom-Path: {from}\r\nMessage-ID: bind1\r\nByte-Range: 1-0/0\r\n-------bind1234$\r\n"
         );
         assert!(self.feed(end, frame.as_bytes()));
-        assert_eq!(heard(&end.wire.taken()), ["200 "]);
+        assert_eq!(heard(&end.wire.take()), ["200 "]);
     }
 
     fn both(room: usize) -> (Self, End, End) {
         let (mut world, mut alice, mut bob) = (Self::new(), End::new(1, 1 << 30), End::new(2, 1 << 30));
         world.bind(&mut alice, Side::Caller);
         world.bind(&mut bob, Side::Callee);
-        bob.wire.0.lock().1 = room;
+        bob.wire.give_room(room);
         (world, alice, bob)
     }
 }
@@ -159,7 +134,7 @@ fn a_message_comes_out_at_the_other_leg_with_our_paths_and_is_answered_at_once()
     let frame =
         world.send(Side::Caller, "abcd1234", "Message-ID: mess1\r\nByte-Range: 1-5/5\r\nX-Own: kept\r\n", "Hello", '$');
     assert!(world.feed(&mut alice, &frame));
-    let stream = bob.wire.taken();
+    let stream = bob.wire.take();
     let text = String::from_utf8_lossy(&stream).into_owned();
     assert_eq!(heard(&stream), ["SEND$ Hello"]);
     assert!(
@@ -170,7 +145,7 @@ fn a_message_comes_out_at_the_other_leg_with_our_paths_and_is_answered_at_once()
         text.contains("X-Own: kept\r\n") && text.contains("Byte-Range: 1-5/5\r\n") && !text.contains("abcd1234"),
         "{text}"
     );
-    assert_eq!(heard(&alice.wire.taken()), ["200 "]);
+    assert_eq!(heard(&alice.wire.take()), ["200 "]);
 }
 
 #[test]
@@ -185,9 +160,9 @@ fn it_comes_out_the_same_however_the_wire_cuts_it() {
             let frame = world.send(Side::Caller, "abcd1234", "Message-ID: mess1\r\n", body, '$');
             let (left, right) = frame.split_at(cut);
             assert!(world.feed(&mut alice, left) && world.feed(&mut alice, right), "cut at {cut}");
-            let frames = heard(&bob.wire.taken());
+            let frames = heard(&bob.wire.take());
             assert_eq!((bodies(&frames).as_str(), frames.len()), (body, 1), "cut at {cut}");
-            assert_eq!(heard(&alice.wire.taken()), ["200 "], "cut at {cut}");
+            assert_eq!(heard(&alice.wire.take()), ["200 "], "cut at {cut}");
         }
     }
 }
@@ -202,9 +177,9 @@ fn a_chunk_under_way_gives_way_and_goes_on_with_a_new_head() {
     assert!(world.feed(&mut alice, left));
     let answer = world.send(Side::Callee, "bobs1234", "Message-ID: mess2\r\n", "quick", '$');
     assert!(world.feed(&mut bob, &answer));
-    assert_eq!(heard(&alice.wire.taken()), ["SEND$ quick"]);
+    assert_eq!(heard(&alice.wire.take()), ["SEND$ quick"]);
     assert!(world.feed(&mut alice, right));
-    let frames = heard(&bob.wire.taken());
+    let frames = heard(&bob.wire.take());
     assert_eq!(
         frames.iter().map(|frame| frame.split(' ').next().unwrap()).collect::<Vec<_>>(),
         ["SEND+", "200", "SEND$"]
@@ -228,15 +203,15 @@ fn a_part_that_gave_way_is_answered_before_its_sender_goes_on_and_nobody_is_told
         assert!(world.feed(&mut alice, left));
         let quick = world.send(Side::Callee, "bobs1234", "Message-ID: mess2\r\n", "quick", '$');
         assert!(world.feed(&mut bob, &quick));
-        let first = answer_all(&bob.wire.taken(), status);
+        let first = answer_all(&bob.wire.take(), status);
         assert!(!first.is_empty() && world.feed(&mut bob, &first));
         assert!(world.feed(&mut alice, right));
-        let second = answer_all(&bob.wire.taken(), "200 OK");
+        let second = answer_all(&bob.wire.take(), "200 OK");
         assert!(!second.is_empty() && world.feed(&mut bob, &second));
         assert_eq!(bob.ingress.poll_timeout(), None, "nothing is due from Bob any more");
         let late = Instant::now() + base::limits::MSRP_RESPONSE_TIME_MAX * 2;
         bob.ingress.overdue(&world.switch, &mut world.turn, &mut world.read, late);
-        let alice_heard = heard(&alice.wire.taken());
+        let alice_heard = heard(&alice.wire.take());
         let reports: Vec<_> = alice_heard.iter().filter(|frame| frame.starts_with("REPORT")).collect();
         assert_eq!(reports.len(), usize::from(status != "200 OK"), "{alice_heard:?}");
     }
@@ -261,14 +236,14 @@ fn no_body_makes_us_emit_a_frame_that_we_did_not_cut() {
     let head = world.send(Side::Caller, "abcd1234", "Message-ID: mess1\r\n", &"z".repeat(100), '$');
     let begun = &head[..head.len() - 20];
     assert!(world.feed(&mut alice, begun));
-    let stream = bob.wire.taken();
+    let stream = bob.wire.take();
     let ours = String::from_utf8_lossy(&stream).split(' ').nth(1).unwrap().to_owned();
     let forged = format!(
         "\r\n-------{ours}$\r\nMSRP evil1234 SEND\r\nTo-Path: {BOB}\r\nFrom-Path: msrp://x:1/y;tcp\r\n-------evil1234$\r\n"
     );
     assert!(world.feed(&mut alice, forged.as_bytes()));
     assert!(world.feed(&mut alice, b"\r\n-------abcd1234$\r\n"));
-    let all = [stream, bob.wire.taken()].concat();
+    let all = [stream, bob.wire.take()].concat();
     let frames = heard(&all);
     assert!(frames.len() >= 2 && frames.iter().all(|frame| frame.starts_with("SEND")), "{frames:?}");
     assert!(bodies(&frames).ends_with(&forged), "it is all body");
@@ -286,12 +261,12 @@ fn a_slow_receiver_holds_its_sender_and_loses_nothing() {
         world.turn.blocked.clear();
         assert!(bob.outbox.waiting() < 20_000, "one turn waits, not more");
         while !bob.outbox.flush().unwrap() {
-            stream.extend(bob.wire.taken());
-            bob.wire.0.lock().1 = 777;
+            stream.extend(bob.wire.take());
+            bob.wire.give_room(777);
         }
-        bob.wire.0.lock().1 = 100;
+        bob.wire.give_room(100);
     }
-    stream.extend(bob.wire.taken());
+    stream.extend(bob.wire.take());
     assert_eq!(bodies(&heard(&stream)), body);
 }
 
@@ -326,7 +301,7 @@ fn what_is_sent_before_the_other_side_is_there_waits_for_it() {
     );
     assert!(world.feed(&mut bob, bind.as_bytes()));
     assert!(bob.outbox.flush().unwrap());
-    let mut frames = heard(&bob.wire.taken());
+    let mut frames = heard(&bob.wire.take());
     frames.sort();
     assert_eq!(frames, ["200 ", "SEND$ early"]);
 }
@@ -341,13 +316,13 @@ fn who_connects_before_his_200_was_read_is_welcome() {
     world.bind(&mut bob, Side::Callee);
     let frame = world.send(Side::Callee, "abcd1234", "Message-ID: mess1\r\n", "too early", '$');
     assert!(world.feed(&mut bob, &frame));
-    assert_eq!(heard(&bob.wire.taken()), ["481 "], "what carries something needs both paths");
+    assert_eq!(heard(&bob.wire.take()), ["481 "], "what carries something needs both paths");
     world.pair.set_their_path(Side::Callee, BOB).unwrap();
     let mut alice = End::new(1, 1 << 30);
     world.bind(&mut alice, Side::Caller);
     let frame = world.send(Side::Callee, "abcd1235", "Message-ID: mess2\r\n", "in time", '$');
     assert!(world.feed(&mut bob, &frame));
-    assert_eq!(heard(&alice.wire.taken()), ["SEND$ in time"]);
+    assert_eq!(heard(&alice.wire.take()), ["SEND$ in time"]);
 }
 
 #[test]
@@ -366,7 +341,7 @@ fn who_moves_to_another_path_connects_anew_and_loses_nothing_meanwhile() {
     );
     assert!(world.feed(&mut bob, bind.as_bytes()));
     assert!(bob.outbox.flush().unwrap());
-    let mut frames = heard(&bob.wire.taken());
+    let mut frames = heard(&bob.wire.take());
     frames.sort();
     assert_eq!(frames, ["200 ", "SEND$ on the way"]);
 }
@@ -388,11 +363,11 @@ fn strangers_thieves_and_other_methods_are_answered_and_nobody_else_notices() {
         (ask("REPORT", &unknown, "Message-ID: mess1\r\nStatus: 000 200 OK\r\n"), vec![]),
     ] {
         assert!(world.feed(&mut thief, frame.as_bytes()));
-        assert_eq!(heard(&thief.wire.taken()), status, "{frame}");
+        assert_eq!(heard(&thief.wire.take()), status, "{frame}");
     }
     let frame = world.send(Side::Caller, "abcd1234", "Message-ID: mess1\r\n", "mine", '$');
     assert!(world.feed(&mut alice, &frame));
-    assert_eq!(heard(&bob.wire.taken()), ["SEND$ mine"]);
+    assert_eq!(heard(&bob.wire.take()), ["SEND$ mine"]);
     assert!(!world.feed(&mut thief, b"GET / HTTP/1.1\r\n\r\n"), "no MSRP: cut off");
 }
 
@@ -407,14 +382,14 @@ fn a_refusal_becomes_a_report_to_who_wants_one() {
         let (mut world, mut alice, mut bob) = World::both(1 << 30);
         let frame = world.send(Side::Caller, "abcd1234", &format!("Message-ID: mess1\r\n{wish}"), "unwanted", '$');
         assert!(world.feed(&mut alice, &frame));
-        let stream = bob.wire.taken();
+        let stream = bob.wire.take();
         let ours = String::from_utf8_lossy(&stream).split(' ').nth(1).unwrap().trim().to_owned();
         let refusal = format!(
             "MSRP {ours} 413 Stop\r\nTo-Path: {}\r\nFrom-Path: {BOB}\r\n-------{ours}$\r\n",
             world.pair.our_path(Side::Callee)
         );
         assert!(world.feed(&mut bob, refusal.as_bytes()));
-        assert_eq!(heard(&alice.wire.taken()), reports, "{wish}");
+        assert_eq!(heard(&alice.wire.take()), reports, "{wish}");
     }
 }
 
@@ -426,8 +401,8 @@ fn success_reports_pass_to_the_sender() {
         "MSRP rep12345 REPORT\r\nTo-Path: {to}\r\nFrom-Path: {BOB}\r\nMessage-ID: mess1\r\nByte-Range: 1-5/5\r\nStatus: 000 200 OK\r\n-------rep12345$\r\n"
     );
     assert!(world.feed(&mut bob, report.as_bytes()));
-    assert_eq!(heard(&alice.wire.taken()), ["REPORT 200 "]);
-    assert!(heard(&bob.wire.taken()).is_empty(), "a REPORT is never answered");
+    assert_eq!(heard(&alice.wire.take()), ["REPORT 200 "]);
+    assert!(heard(&bob.wire.take()).is_empty(), "a REPORT is never answered");
 }
 
 #[test]
@@ -436,7 +411,7 @@ fn a_connection_that_ends_within_a_chunk_leaves_whole_frames_and_an_unbound_leg(
     let frame = world.send(Side::Caller, "abcd1234", "Message-ID: mess1\r\n", "never whole", '$');
     assert!(world.feed(&mut alice, &frame[..frame.len() - 12]));
     alice.ingress.end(&world.switch, &mut world.turn, &mut world.read);
-    let frames = heard(&bob.wire.taken());
+    let frames = heard(&bob.wire.take());
     assert_eq!(frames.len(), 1);
     assert!(frames[0].starts_with("SEND# "), "{frames:?}");
     assert!(!world.pair.is_bound(Side::Caller) && world.pair.is_bound(Side::Callee));
@@ -451,6 +426,6 @@ fn many_messages_of_one_read_leave_by_one_write() {
         .flat_map(|n| world.send(Side::Caller, &format!("abcd12{n:02}"), "Message-ID: mess1\r\n", &format!("{n}"), '$'))
         .collect();
     assert!(world.feed(&mut alice, &frames));
-    assert_eq!(bodies(&heard(&bob.wire.taken())), (0..20).map(|n| n.to_string()).collect::<String>());
-    assert_eq!(heard(&alice.wire.taken()).len(), 20);
+    assert_eq!(bodies(&heard(&bob.wire.take())), (0..20).map(|n| n.to_string()).collect::<String>());
+    assert_eq!(heard(&alice.wire.take()).len(), 20);
 }

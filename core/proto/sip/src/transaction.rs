@@ -110,6 +110,11 @@ impl Repeat {
     fn new(pause: Duration, now: Instant) -> Self {
         Self { at: after(now, pause), pause }
     }
+
+    /// When to wake for it, where there is one, or for the end of what it repeats.
+    fn or(repeat: Option<Self>, end: Instant) -> Instant {
+        repeat.map_or(end, |repeat| repeat.at.min(end))
+    }
 }
 
 /// A deadline; no wait is longer than a year, so that no setting overflows a clock.

@@ -153,7 +153,7 @@ impl ClientInvite {
     /// When it wants to be woken.
     pub fn poll_timeout(&self) -> Option<Instant> {
         match &self.state {
-            State::Calling { a, b, .. } => Some(a.map_or(*b, |a| a.at.min(*b))),
+            State::Calling { a, b, .. } => Some(Repeat::or(*a, *b)),
             State::Proceeding { c, .. } => Some(*c),
             State::Completed { d, .. } => Some(*d),
             State::Accepted { m } => Some(*m),

@@ -117,9 +117,7 @@ impl ClientNonInvite {
     /// When it wants to be woken.
     pub fn poll_timeout(&self) -> Option<Instant> {
         match &self.state {
-            State::Trying(Waiting { e, f }) | State::Proceeding(Waiting { e, f }) => {
-                Some(e.map_or(*f, |e| e.at.min(*f)))
-            }
+            State::Trying(Waiting { e, f }) | State::Proceeding(Waiting { e, f }) => Some(Repeat::or(*e, *f)),
             State::Completed { k } => Some(*k),
             State::Terminated => None,
         }

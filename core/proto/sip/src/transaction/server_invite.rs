@@ -124,7 +124,7 @@ impl ServerInvite {
     pub fn poll_timeout(&self) -> Option<Instant> {
         match &self.state {
             State::Proceeding { trying, .. } => *trying,
-            State::Completed { g, h, .. } => Some(g.map_or(*h, |g| g.at.min(*h))),
+            State::Completed { g, h, .. } => Some(Repeat::or(*g, *h)),
             State::Confirmed { i } => Some(*i),
             State::Accepted { l } => Some(*l),
             State::Terminated => None,
