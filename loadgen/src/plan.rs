@@ -427,7 +427,7 @@ impl Options {
         )
     }
 
-    fn check(self) -> Result<Plan, Faults> {
+    pub(crate) fn check(self) -> Result<Plan, Faults> {
         let mut faults = Vec::new();
         let mut fault = |key: &str, why: String| faults.push(format!("{key}: {why}"));
         if self.scenario.is_none() {

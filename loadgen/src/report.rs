@@ -423,3 +423,114 @@ impl Report {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gauges::Series;
+    use crate::plan::Options;
+
+    const MIB: f64 = 1_048_576.0;
+
+    fn report(plan: &str) -> Report {
+        let options: Options = toml::from_str(&format!("server = \"127.0.0.1:5060\"\n{plan}")).unwrap();
+        Report::new(&options.check().unwrap())
+    }
+
+    fn judged(report: &mut Report, key: &str) -> Mark {
+        report.judge();
+        report.marks.iter().find(|mark| mark.key == key).unwrap_or_else(|| panic!("{key}: {}", report.text())).clone()
+    }
+
+    fn memory(mib: impl IntoIterator<Item = f64>) -> Memory {
+        let sample = |(at, mib): (usize, f64)| Sample { at_s: at as f64, rss_bytes: (mib * MIB) as u64 };
+        Memory { samples: mib.into_iter().enumerate().map(sample).collect(), ..Memory::default() }
+    }
+
+    fn queue(depths: &[f64]) -> Gauges {
+        let values = depths.iter().copied().map(Some).collect();
+        let (first, last) = (depths[0], depths[depths.len() - 1]);
+        let max = depths.iter().copied().fold(0.0, f64::max);
+        let series = vec![Series { name: "parlour_store_commit_queue".to_owned(), first, last, max, values }];
+        Gauges { at_s: (0..depths.len()).map(|at| at as f64).collect(), missed: 0, series }
+    }
+
+    #[test]
+    fn what_was_asked_for_and_not_measured_does_not_pass() {
+        let mut report = report("scenario = \"pager\"\n[pass]\np99_ms_max = 5");
+        let mark = judged(&mut report, "p99_ms_max");
+        assert_eq!((mark.found, mark.holds, report.passed), (None, false, false));
+        let text = report.text();
+        assert!(text.contains("FAILS  p99_ms_max 5 (not measured)") && text.ends_with("\nFAILED\n"), "{text}");
+        assert!(text.contains("holds  errors_max 0 (found 0.000)"), "{text}");
+    }
+
+    #[test]
+    fn a_single_error_fails_a_run_that_nobody_set_marks_for() {
+        let mut report = report("scenario = \"pager\"");
+        report.judge();
+        assert!(report.passed && report.text().ends_with("\npassed\n"), "{}", report.text());
+        report.errors = 1;
+        assert_eq!((judged(&mut report, "errors_max").holds, report.passed), (false, false));
+    }
+
+    #[test]
+    fn a_least_is_held_from_below_and_a_most_from_above() {
+        let mut report = report("scenario = \"pager\"\nrate = 100\n[pass]\nrss_bytes_per_user_max = 1024");
+        let driver = Cost { cpu_us_per_unit: 0.0, busy_percent: 0.0, threads: Vec::new() };
+        for (per_second, bytes, holds) in
+            [(95.0, 1_024.0, [true, true]), (94.9, 1_024.0, [false, true]), (95.0, 1_025.0, [true, false])]
+        {
+            report.stages = vec![Stage {
+                name: "pager",
+                unit: "MESSAGE",
+                units: 1,
+                seconds: 1.0,
+                per_second,
+                latency: None,
+                server: None,
+                driver: driver.clone(),
+                octets: None,
+                ns_per_octet: None,
+            }];
+            report.memory.bytes_per_user = Some(bytes);
+            let found = ["rate_percent_min", "rss_bytes_per_user_max"].map(|key| judged(&mut report, key).holds);
+            assert_eq!((found, report.passed), (holds, holds == [true, true]), "{}", report.text());
+        }
+    }
+
+    #[test]
+    fn memory_grows_from_the_second_fifth_to_the_last_beyond_a_slack() {
+        // The first fifth fills pools; a peak in the middle is no growth; up to 4 MiB do not count.
+        let run = |early: f64, late: f64| memory([10.0, 20.0, early, early, 900.0, 900.0, 1.0, 1.0, late, late]);
+        let growth = |early, late| run(early, late).growth_percent().unwrap();
+        assert_eq!((growth(100.0, 104.0), growth(100.0, 90.0)), (0.0, 0.0));
+        assert!((growth(100.0, 109.0) - 5.0).abs() < 1e-6 && (growth(100.0, 110.0) - 6.0).abs() < 1e-6);
+        assert_eq!(memory([100.0; 9]).growth_percent(), None);
+        assert_eq!(memory([1.0, 3.0, 2.0]).growth_bytes(), Some(2.0 * MIB));
+        assert_eq!(memory([1.0]).growth_bytes(), None);
+    }
+
+    #[test]
+    fn a_soak_is_held_to_its_queues_only_where_they_were_looked_at_often_enough() {
+        let mut report = report("scenario = \"mixed\"");
+        report.judge();
+        assert!(report.marks.iter().all(|mark| mark.key != "queue_growth"), "nobody was asked");
+        report.gauges = Some(queue(&[0.0; 9]));
+        let mark = judged(&mut report, "queue_growth");
+        assert_eq!((mark.found, mark.holds, report.passed), (None, false, false), "nine looks have no tenth");
+        for (last, holds) in [(QUEUE_SLACK, true), (QUEUE_SLACK + 1.0, false)] {
+            report.gauges = Some(queue(&[0.0, 0.0, 500.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, last]));
+            let mark = judged(&mut report, "queue_growth");
+            assert_eq!((mark.found, mark.holds, report.passed), (Some(last), holds, holds), "{}", report.text());
+        }
+        let shown = report.text();
+        let line = shown.lines().find(|line| line.contains("parlour_store_commit_queue")).unwrap();
+        assert_eq!(line.split_whitespace().skip(1).collect::<Vec<_>>(), ["0", "65", "500"], "first, last and most");
+    }
+
+    #[test]
+    fn the_middle_of_figures_is_found_whatever_their_order() {
+        assert_eq!((median([]), median([7.0]), median([9.0, 1.0, 4.0]), median([4.0, 1.0])), (0.0, 7.0, 4.0, 2.5));
+    }
+}
