@@ -3,6 +3,7 @@
 //! The data plane ([`router`], [`transactions`], [`reach`], [`outbox`]) knows no socket; the control plane ([`user`],
 //! [`nursery`], [`supervise`]) takes no message that the tables can decide alone. Both meet in [`message`] and [`turn`].
 
+pub mod alarm;
 pub mod asker;
 pub mod brood;
 pub mod config;

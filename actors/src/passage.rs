@@ -27,6 +27,7 @@ use im::pager::{Patience, Target};
 use sip::transaction::{ServerInviteInput, Timers};
 use sip::{Method, Name, View};
 
+use crate::alarm::Alarm;
 use crate::brood::{Handles, MayLeave, Ties};
 use crate::contact::Contact;
 use crate::house::House;
@@ -67,7 +68,7 @@ pub(crate) struct PassageActor {
     asking: Vec<Asking>,
     /// Why the caller takes it back (RFC 3326).
     parting: Option<String>,
-    timer: Option<(Instant, SpawnHandle)>,
+    alarm: Alarm,
 }
 
 /// Starts a passage's actor on this thread.
@@ -142,7 +143,7 @@ impl PassageActor {
             branches: Vec::new(),
             asking: Vec::new(),
             parting: None,
-            timer: None,
+            alarm: Alarm::default(),
         }
     }
 
@@ -329,24 +330,11 @@ impl PassageActor {
         let own = self.caller.poll_timeout().into_iter().chain(rules).chain(self.locate_by);
         let own = own.chain(self.trying_at).chain(asks_again);
         let next = branches.chain(asking).chain(own).min();
-        if let Some((at, handle)) = self.timer.take() {
-            // One that rings too early only looks and is set again.
-            if next.is_some_and(|next| at <= next) && at > now.at {
-                self.timer = Some((at, handle));
-                return;
-            }
-            ctx.cancel_future(handle);
-        }
-        let Some(next) = next else { return };
-        let wait = next.saturating_duration_since(now.at).max(Duration::from_millis(1));
-        let handle = ctx.run_later(wait, |this, ctx| {
-            this.timer = None;
-            this.rang(ctx);
-        });
-        self.timer = Some((now.at + wait, handle));
+        self.alarm.set(next, now.at, ctx, Self::rang);
     }
 
     fn rang(&mut self, ctx: &mut Context<Self>) {
+        self.alarm.rang();
         let (began, now) = (Instant::now(), self.house.now());
         if !self.nursery.connected() {
             return ctx.stop(); // its nursery fell: another actor has its estate

@@ -37,6 +37,7 @@ use im::session::{Input, Output, Patience, Session};
 use sip::transaction::{Reliable, Timers};
 use sip::{Method, Name};
 
+use crate::alarm::Alarm;
 use crate::asker::Asker;
 use crate::brood::{Handles, MayLeave, Ties};
 use crate::contact::Contact;
@@ -101,7 +102,7 @@ pub struct SessionActor {
     bound: [bool; 2],
     /// The Reason of the BYE or the CANCEL that ends it, for the other side.
     parting: Option<String>,
-    timer: Option<(Instant, SpawnHandle)>,
+    alarm: Alarm,
 }
 
 /// Starts a session's actor on this thread.
@@ -175,7 +176,7 @@ impl SessionActor {
             early: None,
             bound: [false; 2],
             parting: None,
-            timer: None,
+            alarm: Alarm::default(),
         }
     }
 
@@ -186,6 +187,16 @@ impl SessionActor {
             self
         }))
     }
+}
+
+/// Sends a request of a session's or a passage's own. `false`: it has no way. When it cannot be delivered all the same,
+/// [`SessionInput::Unreachable`] says so, for as long as `tie` is held.
+pub(crate) fn send(house: &House, asker: Asker, hop: Hop, bytes: &[u8], tie: &Arc<()>) -> bool {
+    turn::fill_later(|turn| {
+        let start = turn.arena.len();
+        turn.arena.extend_from_slice(bytes);
+        house.transactions.send(turn, hop, start, asker, Arc::downgrade(tie))
+    })
 }
 
 impl Actor for SessionActor {
@@ -443,24 +454,11 @@ impl SessionActor {
         let reliable = self.reliable.as_ref().and_then(|reliable| reliable.poll_timeout());
         let own = [self.rules.poll_timeout(), self.refreshing_timeout(), reliable, asks_again].into_iter().flatten();
         let next = serving.chain(branches).chain(asking).chain(own).min();
-        if let Some((at, handle)) = self.timer.take() {
-            // One that rings too early only looks and is set again.
-            if next.is_some_and(|next| at <= next) && at > now.at {
-                self.timer = Some((at, handle));
-                return;
-            }
-            ctx.cancel_future(handle);
-        }
-        let Some(next) = next else { return };
-        let wait = next.saturating_duration_since(now.at).max(Duration::from_millis(1));
-        let handle = ctx.run_later(wait, |this, ctx| {
-            this.timer = None;
-            this.rang(ctx);
-        });
-        self.timer = Some((now.at + wait, handle));
+        self.alarm.set(next, now.at, ctx, Self::rang);
     }
 
     fn rang(&mut self, ctx: &mut Context<Self>) {
+        self.alarm.rang();
         let (began, now) = (Instant::now(), self.house.now());
         if !self.nursery.connected() {
             return ctx.stop(); // its nursery fell: another actor has its estate
@@ -480,15 +478,8 @@ impl SessionActor {
         self.node.turn_took(began.elapsed());
     }
 
-    /// Sends a request of ours. `false`: it has no way. When it cannot be delivered all the same,
-    /// [`SessionInput::Unreachable`] says so, for as long as `tie` is held.
     fn send(&self, hop: Hop, bytes: &[u8], transaction: u32, tie: &Arc<()>) -> bool {
-        let asker = Asker::Session(self.key, transaction);
-        turn::fill_later(|turn| {
-            let start = turn.arena.len();
-            turn.arena.extend_from_slice(bytes);
-            self.house.transactions.send(turn, hop, start, asker, Arc::downgrade(tie))
-        })
+        send(&self.house, Asker::Session(self.key, transaction), hop, bytes, tie)
     }
 
     /// Sends an ACK for a 2xx, of which nobody waits for anything.

@@ -32,6 +32,7 @@ use storage::bindings::StoredBinding;
 use storage::spool::Mailbox as Waiting;
 use storage::{Ask, StoreError};
 
+use crate::alarm::Alarm;
 use crate::brood::{Handles, MayLeave, Ties};
 use crate::house::House;
 use crate::message::{Heard, Offer};
@@ -64,7 +65,7 @@ pub struct UserActor {
     pace: Pace,
     handled: u64,
     state: State,
-    timer: Option<(Instant, SpawnHandle)>,
+    alarm: Alarm,
     busy_at: Instant,
     /// What the data plane sees, as it was published last.
     row: Option<Arc<Reach>>,
@@ -145,7 +146,7 @@ pub fn plant(house: &Arc<House>, aor: Aor, ties: Ties) -> Handles<Offered> {
         pace: Pace::default(),
         handled: 0,
         state: State::Loading(Vec::new()),
-        timer: None,
+        alarm: Alarm::default(),
         busy_at: house.now().at,
         row: None,
         leaving: false,
@@ -459,22 +460,11 @@ impl UserActor {
                 tries.chain(waits.into_iter().flatten()).min().unwrap_or(idle_at)
             }
         };
-        if let Some((at, handle)) = self.timer {
-            // One that rings too early only looks and is set again: a busy user does not move its timer.
-            if at <= next && at > now.at {
-                return;
-            }
-            ctx.cancel_future(handle);
-        }
-        let wait = next.saturating_duration_since(now.at).max(Duration::from_millis(1));
-        let handle = ctx.run_later(wait, |this, ctx| {
-            this.timer = None;
-            this.rang(ctx);
-        });
-        self.timer = Some((now.at + wait, handle));
+        self.alarm.set(Some(next), now.at, ctx, Self::rang);
     }
 
     fn rang(&mut self, ctx: &mut Context<Self>) {
+        self.alarm.rang();
         let (began, now) = (Instant::now(), self.house.now());
         if !self.nursery.connected() {
             return ctx.stop(); // its nursery fell: another actor of this user's may live by now

@@ -19,8 +19,7 @@ use crate::hop::Hop;
 use crate::message::SessionKey;
 use crate::metrics::Count;
 use crate::router::passing::{self, Onward};
-use crate::session::estate::Ringing;
-use crate::turn;
+use crate::session::{self, estate::Ringing};
 
 /// One device.
 pub(super) struct Branch {
@@ -364,17 +363,8 @@ impl PassageActor {
         }
     }
 
-    /// Sends a request. `false`: it has no way. When it cannot be delivered all the same, [`SessionInput::Unreachable`]
-    /// says so, as long as `tie` is held.
-    ///
-    /// [`SessionInput::Unreachable`]: crate::message::SessionInput::Unreachable
     fn send(&self, hop: Hop, bytes: &[u8], transaction: u32, tie: &Arc<()>) -> bool {
-        let asker = Asker::Session(self.key, transaction);
-        turn::fill_later(|turn| {
-            let start = turn.arena.len();
-            turn.arena.extend_from_slice(bytes);
-            self.house.transactions.send(turn, hop, start, asker, Arc::downgrade(tie))
-        })
+        session::send(&self.house, Asker::Session(self.key, transaction), hop, bytes, tie)
     }
 }
 
