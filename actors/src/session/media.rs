@@ -29,10 +29,12 @@ pub(crate) fn offer_of(request: View<'_>) -> Result<Option<Offer>, Fault> {
     if request.values(Name::ContentEncoding).any(|coding| !coding.eq_ignore_ascii_case(b"identity")) {
         return Err((415, "", b"Accept-Encoding: identity\r\n"));
     }
-    Offer::read(request.body()).map(Some).map_err(|error| {
+    let offer = Offer::read(request.body()).map_err(|error| {
         let (status, reason) = error.status();
         (status, reason, &b""[..])
-    })
+    })?;
+    // RFC 4975 §14: who asks for TLS is not answered in the clear; there is no door for it.
+    if offer.message().is_tls() { Err((488, "No MSRP Over TLS Here", b"")) } else { Ok(Some(offer)) }
 }
 
 fn is_sdp(message: View<'_>) -> bool {

@@ -4,6 +4,7 @@
 use std::time::Instant;
 
 use base::Now;
+use base::limits::SESSION_SERVING_MAX;
 use bytes::Bytes;
 use im::Side;
 use im::session::{Input as Move, Refusal};
@@ -99,6 +100,9 @@ impl SessionActor {
 
     /// A re-INVITE: what it offers is read here; whether it holds, the rules say.
     pub(super) fn offered(&mut self, side: Side, answer: Answer, now: Now) {
+        if self.serving.len() >= SESSION_SERVING_MAX {
+            return super::refuse(answer, 500, "Too Many INVITEs", b"Retry-After: 10\r\n", now);
+        }
         let key = self.house.transactions.key(answer.request());
         let read = match self.terms_for(side, answer.request()) {
             Err(_) => Err((422, "", &b""[..])),

@@ -428,6 +428,49 @@ async fn a_new_offer_is_answered_with_the_same_path_and_what_does_not_belong_is_
 }
 
 #[actix::test]
+async fn who_asks_for_tls_is_not_answered_in_the_clear() {
+    // RFC 4975 §14: there is no door for it.
+    let mut world = World::with_bob().await;
+    let secret = offer("alice").replace("TCP/MSRP", "TCP/TLS/MSRP").replace("msrp:", "msrps:");
+    assert!(secret.contains("m=message") && secret.contains("TCP/TLS/MSRP") && secret.contains("msrps:"));
+    world.call("bob", &secret);
+    world.hears(ALICE, "488").await;
+    world.quiet(BOB).await;
+    let (answer, _) = world.talk().await;
+    let lines = format!("Contact: <sip:alice@{ALICE}>\r\nContent-Type: application/sdp\r\n");
+    world.tell(ALICE, &in_dialog("INVITE", &answer, 2, &lines, &secret));
+    world.hears(ALICE, "488").await;
+    assert_eq!(world.house.switch.len(), 1, "the session is as it was");
+}
+
+#[actix::test]
+async fn a_session_serves_only_so_many_invites_at_once() {
+    let mut world = World::with_bob().await;
+    let (answer, asked) = world.talk().await;
+    let lines = format!("Contact: <sip:alice@{ALICE}>\r\nContent-Type: application/sdp\r\n");
+    let mut served = 0;
+    for number in 2..40 {
+        // Never acknowledged: each is remembered for its repeats.
+        world.tell(ALICE, &in_dialog("INVITE", &answer, number, &lines, &offer("alice")));
+        let cseq = format!("CSeq: {number} INVITE");
+        let heard = loop {
+            let heard = world.hear(ALICE).await;
+            if text(&heard).contains(&cseq) {
+                break heard;
+            }
+        };
+        match heard.view().status() {
+            200 => served += 1,
+            status => assert_eq!((status, text(&heard).contains("Retry-After: 10")), (500, true), "{number}"),
+        }
+    }
+    assert!(served > 0 && served < base::limits::SESSION_SERVING_MAX, "{served}");
+    // The session goes on.
+    world.tell(BOB, &from_bob("BYE", &asked, 1, "", ""));
+    world.hears(BOB, "200").await;
+}
+
+#[actix::test]
 async fn a_panic_ends_one_session_with_a_bye_to_both() {
     // Decisions D20.
     let mut world = World::with_bob().await;

@@ -71,7 +71,7 @@ pub const MSRP_PATH_URIS_MAX: usize = 8;
 pub const MSRP_REQUEST_BODY_BYTES_MAX: usize = 10_240;
 /// A larger body must be interruptible, a smaller piece should not be cut (RFC 4975 §7.1.1).
 pub const MSRP_UNCUT_BYTES_MAX: usize = 2_048;
-/// SENDs of one connection whose responses are due; past it the connection takes no more until answers come.
+/// SENDs of one connection whose responses are due; past it further ones go on, and nobody is told if they are refused.
 pub const MSRP_AWAITED_MAX: usize = 16_384;
 /// How long a response to a SEND may take after its last octet has left (RFC 4975 §7.1.1).
 pub const MSRP_RESPONSE_TIME_MAX: Duration = Duration::from_secs(30);
@@ -120,6 +120,9 @@ pub const FORKS_MAX: usize = 8;
 pub const SESSIONS_PER_USER_MAX: usize = 128;
 /// Phones that one INVITE rings at once or one after another; the losers are those of the lowest q.
 pub const SESSION_FORKS_MAX: usize = 16;
+/// INVITEs of one session that are served or remembered for their repeats; above it a re-INVITE is told 500 (RFC 3261
+/// §14.2): a session is refreshed every minute and a half at most, and each is remembered for 32 s.
+pub const SESSION_SERVING_MAX: usize = 16;
 /// Inputs that wait for one session's actor; then the sender is told 503.
 pub const SESSION_MAILBOX_MAX: usize = 64;
 
