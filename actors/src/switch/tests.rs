@@ -188,6 +188,20 @@ fn a_chunk_under_way_gives_way_and_goes_on_with_a_new_head() {
 }
 
 #[test]
+fn a_session_hears_its_peer_within_a_chunk_too() {
+    // One chunk may take longer than a session may be idle.
+    let (mut world, mut alice, _bob) = World::both(1 << 30);
+    let frame = world.send(Side::Caller, "abcd1234", "Message-ID: mess1\r\n", &"a".repeat(9_000), '$');
+    assert!(world.feed(&mut alice, &frame[..2_000]));
+    for part in [&frame[2_000..4_000], &frame[4_000..6_000]] {
+        let before = world.pair.last_heard();
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        assert!(world.feed(&mut alice, part));
+        assert!(world.pair.last_heard() > before);
+    }
+}
+
+#[test]
 fn a_part_that_gave_way_is_answered_before_its_sender_goes_on_and_nobody_is_told_that_it_failed() {
     // RFC 4975 §7.1.1: each part is a request with a response of its own, due from when it ended, whoever ended it.
     for status in ["200 OK", "413 Stop"] {
