@@ -1,4 +1,4 @@
-//! What pages this process lives on: small ones (`docs/decisions/005-small-pages.md`).
+//! What pages this process lives on: small ones (`docs/decisions/006-small-pages.md`).
 
 /// Wants no huge pages, whatever the allocator asks for and the system gives without being asked: the first touch of one
 /// takes milliseconds, and half of them is never used.
